@@ -1,0 +1,1 @@
+"""The reference site: a chat that shows what the ``realtime`` app offers."""

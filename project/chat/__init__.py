@@ -1,0 +1,1 @@
+"""The demo chat: three rooms with presence, stored messages and private notices."""

@@ -1,0 +1,1 @@
+"""HTTP edges: the Pusher HTTP API, the auth endpoints of the site, the staff's actions."""

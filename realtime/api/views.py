@@ -1,0 +1,245 @@
+"""The Pusher HTTP API: what back ends of any language call.
+
+Source: Pusher docs, "HTTP API reference".
+"""
+
+import logging
+from typing import Any, cast
+
+from django.db import DatabaseError, transaction
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.decorators import method_decorator
+from django.views import View
+from rest_framework.exceptions import APIException, ParseError
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from realtime import moderation, queries, triggers
+from realtime.api.authentication import AppCaller, PayloadTooLarge, PusherSignature
+from realtime.layer import PublishFailed
+from realtime.protocol.app import App
+from realtime.protocol.errors import BadMessage, DataTooLarge, RealtimeError
+from realtime.protocol.messages import load_json
+
+logger = logging.getLogger(__name__)
+
+
+class Unavailable(APIException):
+    """The channel layer or the database does not answer; the call may be repeated."""
+
+    status_code = 503
+    default_detail = "Service unavailable, try again later"
+
+
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class PusherView(APIView):
+    """A signed endpoint: JSON objects out, plain text for errors."""
+
+    authentication_classes = (PusherSignature,)
+    permission_classes = ()
+    throttle_classes = ()
+    parser_classes = ()
+    renderer_classes = (JSONRenderer,)
+
+    @property
+    def app(self) -> App:
+        """The app that signed the request."""
+        return self._caller.app
+
+    @property
+    def _caller(self) -> AppCaller:
+        return cast(AppCaller, self.request.user)  # the only authentication there is
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        """Answer JSON whatever the caller accepts: libraries disagree in what they send."""
+        return JSONRenderer(), JSONRenderer.media_type
+
+    def body(self) -> dict[str, Any]:
+        """The parameters of a POST: its JSON body or, without one, its query string.
+
+        Raises:
+            ParseError: the body is no JSON object.
+        """
+        if not self._caller.body:
+            return _query_parameters(self._caller.query)
+        try:
+            body = load_json(self._caller.body.decode())
+        except (BadMessage, UnicodeDecodeError):
+            raise ParseError("The request body is not valid JSON") from None
+        if not isinstance(body, dict):
+            raise ParseError("The request body is not a JSON object")
+        return body
+
+    def parameter(self, name: str) -> str | None:
+        """A parameter of a GET."""
+        return dict(self._caller.query).get(name)
+
+    def handle_exception(self, exc: Exception) -> HttpResponseBase:  # type: ignore[override]
+        """Answer errors as text, in the words of the caller."""
+        match exc:
+            case DataTooLarge():
+                exc = PayloadTooLarge(str(exc))
+            case PublishFailed() | DatabaseError():
+                logger.error("a call of the HTTP API failed: %s", exc)
+                exc = Unavailable()
+            case RealtimeError():
+                exc = ParseError(str(exc))
+        if isinstance(exc, APIException):
+            return _text(str(exc.detail), exc.status_code)
+        raise exc
+
+
+class EventsView(PusherView):
+    """``POST /apps/ID/events``"""
+
+    def post(self, request: Request, **_: str) -> Response:
+        """Send one event to up to a hundred channels."""
+        body = self.body()
+        channels = _channels(body)
+        attributes = _attributes(_optional_text(body, "info"))
+        wanted = dict.fromkeys(channels, attributes) if attributes else {}
+        envelopes = triggers.encode(
+            self.app,
+            channels,
+            _text_parameter(body, "name"),
+            _text_parameter(body, "data"),
+            _optional_text(body, "socket_id"),
+        )
+        queries.check_attributes(attributes)
+        triggers.send_now(envelopes)
+        if not wanted:
+            return Response({})
+        return Response({"channels": queries.attributes_of(self.app, wanted)})
+
+
+class BatchEventsView(PusherView):
+    """``POST /apps/ID/batch_events``"""
+
+    def post(self, request: Request, **_: str) -> Response:
+        """Send up to ten events, in order; all are checked before the first is sent."""
+        items = self.body().get("batch")
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise ParseError("Expected batch parameter to be an array of objects")
+        batch = [
+            {
+                "channel": _text_parameter(item, "channel"),
+                "name": _text_parameter(item, "name"),
+                "data": _text_parameter(item, "data"),
+                "socket_id": _optional_text(item, "socket_id"),
+            }
+            for item in items
+        ]
+        attributes = [_attributes(_optional_text(item, "info")) for item in items]
+        envelopes = triggers.encode_batch(self.app, batch)
+        for wanted in attributes:
+            queries.check_attributes(wanted)
+        triggers.send_now(envelopes)
+        if not any(attributes):
+            return Response({})
+        return Response({"batch": self._counts(batch, attributes)})
+
+    def _counts(
+        self, batch: list[dict[str, str | None]], attributes: list[set[str]]
+    ) -> list[dict[str, int]]:
+        wanted: dict[str, set[str]] = {}
+        for item, names in zip(batch, attributes, strict=True):
+            wanted.setdefault(str(item["channel"]), set()).update(names)
+        counts = queries.attributes_of(self.app, wanted)
+        return [
+            {name: n for name, n in counts[str(item["channel"])].items() if name in names}
+            for item, names in zip(batch, attributes, strict=True)
+        ]
+
+
+class ChannelsView(PusherView):
+    """``GET /apps/ID/channels``"""
+
+    def get(self, request: Request, **_: str) -> Response:
+        """The occupied channels."""
+        return Response(
+            queries.channels_info(
+                self.parameter("filter_by_prefix"),
+                _attributes(self.parameter("info")),
+                app_id=self.app.id,
+            )
+        )
+
+
+class ChannelView(PusherView):
+    """``GET /apps/ID/channels/NAME``"""
+
+    def get(self, request: Request, channel: str, **_: str) -> Response:
+        """One channel; an unknown one is merely not occupied."""
+        attributes = _attributes(self.parameter("info"))
+        return Response(queries.channel_info(channel, attributes, app_id=self.app.id))
+
+
+class UsersView(PusherView):
+    """``GET /apps/ID/channels/NAME/users``"""
+
+    def get(self, request: Request, channel: str, **_: str) -> Response:
+        """The members of a presence channel."""
+        return Response(queries.users_info(channel, app_id=self.app.id))
+
+
+class TerminateView(PusherView):
+    """``POST /apps/ID/users/UID/terminate_connections``"""
+
+    def post(self, request: Request, user_id: str, **_: str) -> Response:
+        """Close every connection signed in as a user."""
+        moderation.terminate_user_connections(user_id, app_id=self.app.id)
+        return Response({})
+
+
+class NotFoundView(View):
+    """Every other path below ``/apps/``: 404 and never a redirect to one with a slash."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Answer 404 to any method."""
+        return _text("404 NOT FOUND", 404)
+
+
+def _text(message: str, status: int) -> HttpResponse:
+    return HttpResponse(f"{message}\n", status=status, content_type="text/plain; charset=utf-8")
+
+
+def _query_parameters(query: list[tuple[str, str]]) -> dict[str, Any]:
+    parameters: dict[str, Any] = {}
+    for name, value in query:
+        if name.endswith("[]"):
+            parameters.setdefault(name[:-2], []).append(value)
+        else:
+            parameters[name] = value
+    return parameters
+
+
+def _channels(body: dict[str, Any]) -> list[str]:
+    """``channels`` or, where it is missing, ``channel``."""
+    channels = body.get("channels")
+    if channels is None:
+        if "channel" not in body:
+            raise ParseError("Missing required parameter: channels")
+        return [_text_parameter(body, "channel")]
+    if not isinstance(channels, list) or not all(isinstance(name, str) for name in channels):
+        raise ParseError("Expected channels parameter to be an array of strings")
+    return channels
+
+
+def _text_parameter(body: dict[str, Any], name: str) -> str:
+    value = body.get(name)
+    if value is None:
+        raise ParseError(f"Missing required parameter: {name}")
+    if not isinstance(value, str):
+        raise ParseError(f"Expected {name} parameter to be a string")
+    return value
+
+
+def _optional_text(body: dict[str, Any], name: str) -> str | None:
+    return None if body.get(name) is None else _text_parameter(body, name)
+
+
+def _attributes(info: str | None) -> set[str]:
+    return {name.strip() for name in (info or "").split(",") if name.strip()}

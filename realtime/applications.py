@@ -1,0 +1,125 @@
+"""Which app a key or an id belongs to: the settings first, then the rows.
+
+All rows are read at once and kept for a few seconds, so a flood of unknown keys costs the
+database nothing.
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from asgiref.sync import sync_to_async
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.db.models.signals import post_delete, post_save
+from django.dispatch import receiver
+
+from realtime import conf
+from realtime.models import Application
+from realtime.protocol.app import App, Limits
+
+FRESH_SECONDS: Final = 5
+"""Ours: how long another process may not know of a changed row."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    by_key: dict[str, App]
+    by_id: dict[str, App]
+    read_at: float
+
+
+_rows: _Rows | None = None
+
+
+def by_key(key: str) -> App | None:
+    """The app whose public key is *key*."""
+    return _configured().by_key.get(key) or _current_rows().by_key.get(key)
+
+
+def by_id(app_id: str) -> App | None:
+    """The app whose id is *app_id*."""
+    return _configured().by_id.get(app_id) or _current_rows().by_id.get(app_id)
+
+
+async def aby_key(key: str) -> App | None:
+    """``by_key`` for coroutines; enters a thread only when rows have to be read."""
+    found = _configured().by_key.get(key)
+    if found is not None:
+        return found
+    rows = _fresh_rows() or await sync_to_async(_read_rows, thread_sensitive=False)()
+    return rows.by_key.get(key)
+
+
+def default(app_id: str | None = None) -> App:
+    """The app that ``trigger()`` means: *app_id*, else the first of the settings, else the
+    only row.
+
+    Raises:
+        ImproperlyConfigured: there is no such app, or no single one to choose.
+    """
+    if app_id is not None:
+        app = by_id(app_id)
+        if app is None:
+            raise ImproperlyConfigured(f"There is no realtime app with the id {app_id}")
+        return app
+    configured = conf.get().configured_apps()
+    if configured:
+        return configured[0]
+    rows = list(_current_rows().by_id.values())
+    if len(rows) != 1:
+        raise ImproperlyConfigured(
+            "No realtime app is configured: set APP_ID, APP_KEY and APP_SECRET in REALTIME,"
+            " or name one by app_id"
+        )
+    return rows[0]
+
+
+def _configured() -> _Rows:
+    return _index(conf.get().configured_apps())
+
+
+def _fresh_rows() -> _Rows | None:
+    if _rows is not None and time.monotonic() - _rows.read_at < FRESH_SECONDS:
+        return _rows
+    return None
+
+
+def _current_rows() -> _Rows:
+    return _fresh_rows() or _read_rows()
+
+
+def _read_rows() -> _Rows:
+    global _rows
+    limits = Limits()
+    apps = [
+        App(
+            id=row.app_id,
+            key=row.key,
+            secret=row.secret,
+            enabled=row.enabled,
+            client_events=row.client_events,
+            tls_only=row.tls_only,
+            allowed_origins=tuple(row.allowed_origins),
+            max_connections=row.max_connections,
+            limits=limits,
+        )
+        for row in Application.objects.all()
+    ]
+    _rows = _index(apps)
+    return _rows
+
+
+def _index(apps: Iterable[App]) -> _Rows:
+    listed = list(apps)
+    return _Rows(
+        {app.key: app for app in listed}, {app.id: app for app in listed}, time.monotonic()
+    )
+
+
+@receiver([post_save, post_delete], sender=Application)
+@receiver(setting_changed)
+def _forget(**_: object) -> None:
+    global _rows
+    _rows = None

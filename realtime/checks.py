@@ -1,0 +1,237 @@
+"""System checks: what is wrong with a deployment, before traffic finds out.
+
+    realtime.E001  REALTIME cannot be read
+    realtime.E002  no app is configured
+    realtime.E003  an app id is not numeric
+    realtime.E004  ASGI_APPLICATION does not lead to this server
+    realtime.E005  the queue layer kills idle consumers
+    realtime.W001  the in-memory layer serves one process only
+    realtime.W002  a layer drops messages beyond a small capacity
+    realtime.W003  any origin may connect
+    realtime.W004  the development app is in use
+    realtime.W005  the URLs are not included
+
+Each has a section in ``docs/reference/checks.md``.
+"""
+
+import fnmatch
+from collections.abc import Sequence
+from typing import Any, Final
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError
+from django.urls import NoReverseMatch, Resolver404, resolve
+from django.utils.module_loading import import_string
+
+from realtime import conf
+from realtime.protocol.app import App
+from realtime.protocol.names import is_app_id
+
+QUEUE_LAYER: Final = "channels_redis.core.RedisChannelLayer"
+IN_MEMORY_LAYER: Final = "channels.layers.InMemoryChannelLayer"
+ENOUGH_CAPACITY: Final = 1_000
+"""Ours: one process takes its events through one channel of the layer."""
+
+DOCS: Final = "See docs/reference/checks.md."
+
+
+def _settings_or_error() -> tuple[conf.Settings, tuple[App, ...]] | CheckMessage:
+    try:
+        site = conf.read(getattr(settings, "REALTIME", {}))
+        return site, site.configured_apps()
+    except (ImproperlyConfigured, TypeError) as error:
+        return Error(str(error), hint=f"Correct the REALTIME setting. {DOCS}", id="realtime.E001")
+
+
+@register(Tags.compatibility)
+def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """The REALTIME setting can be read and names apps that clients can use."""
+    found = _settings_or_error()
+    if isinstance(found, CheckMessage):
+        return [found]
+    apps = found[1]
+    return [
+        Error(
+            f"The app id {app.id!r} is not numeric.",
+            hint=f"Use digits: official server libraries refuse anything else. {DOCS}",
+            id="realtime.E003",
+        )
+        for app in apps
+        if not is_app_id(app.id)
+    ]
+
+
+@register(Tags.security)
+def check_app(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """There is an app, in the settings or in a row; the rows are asked only if need be."""
+    found = _settings_or_error()
+    if isinstance(found, CheckMessage) or found[1] or _has_rows():
+        return []
+    return [
+        Error(
+            "No realtime app is configured.",
+            hint=(
+                "Set APP_ID (digits), APP_KEY and APP_SECRET in REALTIME, or add an app in the"
+                f" admin. Defaults exist only with DEBUG. {DOCS}"
+            ),
+            id="realtime.E002",
+        )
+    ]
+
+
+def _has_rows() -> bool:
+    from realtime.models import Application
+
+    try:
+        return Application.objects.exists()
+    except DatabaseError:
+        return False
+
+
+@register(Tags.compatibility)
+def check_layer(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """The channel layer keeps idle connections and does not drop what they are sent."""
+    found = _settings_or_error()
+    if isinstance(found, CheckMessage):
+        return []
+    layers = getattr(settings, "CHANNEL_LAYERS", {})
+    layer = layers.get(found[0].layer)
+    if layer is None:
+        return []
+    backend, config = layer.get("BACKEND"), layer.get("CONFIG", {})
+    messages: list[CheckMessage] = []
+    if backend == QUEUE_LAYER:
+        hosts = config.get("hosts") or [{}]
+        if not all(isinstance(host, dict) and _has_no_timeout(host) for host in hosts):
+            messages.append(
+                Error(
+                    'The Redis queue layer is configured without "socket_timeout": None.',
+                    hint=(
+                        "redis-py 8 gives sockets a timeout of 5 seconds, which is how long this"
+                        " layer waits for a message: idle consumers die. Write every host as"
+                        ' {"address": "redis://…", "socket_timeout": None}, or use'
+                        f" channels_redis.pubsub.RedisPubSubChannelLayer. {DOCS}"
+                    ),
+                    id="realtime.E005",
+                )
+            )
+    if backend in (QUEUE_LAYER, IN_MEMORY_LAYER) and _capacity(config) < ENOUGH_CAPACITY:
+        messages.append(
+            Warning(
+                f"The channel layer drops messages beyond {_capacity(config)} unread ones.",
+                hint=(
+                    'A server process reads through one channel. Set "capacity" to'
+                    f" {ENOUGH_CAPACITY} or more in CHANNEL_LAYERS, or use"
+                    f" channels_redis.pubsub.RedisPubSubChannelLayer. {DOCS}"
+                ),
+                id="realtime.W002",
+            )
+        )
+    return messages
+
+
+def _has_no_timeout(host: dict[str, Any]) -> bool:
+    return "socket_timeout" in host and host["socket_timeout"] is None
+
+
+def _capacity(config: dict[str, Any]) -> int:
+    """What the layer keeps for the one channel of a process, by the layer's own rules."""
+    for pattern, capacity in config.get("channel_capacity", {}).items():
+        if isinstance(pattern, str) and fnmatch.fnmatchcase("specific.process!1", pattern):
+            return int(capacity)
+    return int(config.get("capacity", 100))
+
+
+@register(Tags.compatibility)
+def check_asgi(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """WebSockets reach this server."""
+    path = getattr(settings, "ASGI_APPLICATION", None)
+    hint = (
+        "In the module that ASGI_APPLICATION names, import get_asgi_application from"
+        f" realtime.asgi instead of django.core.asgi. {DOCS}"
+    )
+    if path is None:
+        return [Error("ASGI_APPLICATION is not set.", hint=hint, id="realtime.E004")]
+    try:
+        application = import_string(path)
+    except ImportError as error:
+        return [Error(f"ASGI_APPLICATION: {error}", hint=hint, id="realtime.E004")]
+    if _serves_websockets(application):
+        return []
+    return [
+        Error(f"{path} does not serve WebSockets.", hint=hint, id="realtime.E004"),
+    ]
+
+
+def _serves_websockets(application: object) -> bool:
+    from realtime.asgi import Application
+
+    inner = getattr(application, "application", application)  # Daphne's static files wrapper
+    routes = getattr(inner, "application_mapping", {})
+    return isinstance(inner, Application) or "websocket" in routes
+
+
+@register(Tags.urls)
+def check_urls(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """The HTTP API can be reached."""
+    from django.urls import reverse
+
+    try:
+        resolve(reverse("realtime:events", kwargs={"app_id": "1"}))
+    except (NoReverseMatch, Resolver404):
+        return [
+            Warning(
+                "The URLs of realtime are not included.",
+                hint=f'Add path("", include("realtime.urls")) to the URLs of the site. {DOCS}',
+                id="realtime.W005",
+            )
+        ]
+    return []
+
+
+def _check_in_memory(layers: dict[str, Any], alias: str) -> list[CheckMessage]:
+    backend = layers.get(alias, {}).get("BACKEND", IN_MEMORY_LAYER)
+    if backend != IN_MEMORY_LAYER:
+        return []
+    return [
+        Warning(
+            "The in-memory channel layer serves one process only.",
+            hint=(
+                "With several server processes, or when management commands trigger events,"
+                " set CHANNEL_LAYERS to channels_redis.pubsub.RedisPubSubChannelLayer."
+                f" {DOCS}"
+            ),
+            id="realtime.W001",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def check_deployment(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """What is right on a laptop and wrong on the internet."""
+    found = _settings_or_error()
+    if isinstance(found, CheckMessage):
+        return []
+    given, apps = found
+    messages = _check_in_memory(getattr(settings, "CHANNEL_LAYERS", {}), given.layer)
+    for app in apps:
+        if "*" in app.allowed_origins:
+            messages.append(
+                Warning(
+                    f"Pages of any origin may connect to the app {app.id}.",
+                    hint=f"List the origins of your pages in ALLOWED_ORIGINS. {DOCS}",
+                    id="realtime.W003",
+                )
+            )
+        if app.secret == conf.DEVELOPMENT_APP["SECRET"]:
+            messages.append(
+                Warning(
+                    f"The app {app.id} uses the secret of the development app.",
+                    hint=f"Set APP_SECRET to a random value of your own. {DOCS}",
+                    id="realtime.W004",
+                )
+            )
+    return messages

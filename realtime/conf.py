@@ -1,0 +1,182 @@
+"""The ``REALTIME`` setting of a site as a typed, frozen object.
+
+The keys of the dictionary are the upper-case names of the fields below.  What depends on
+the deployment is judged by ``checks.py``; here only what cannot be read at all is refused.
+"""
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+
+from realtime.protocol.app import App, Limits
+
+DEVELOPMENT_APP: Final = {"ID": "1001", "KEY": "demo-key", "SECRET": "demo-secret"}
+"""Used with ``DEBUG`` only, where nothing is configured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every key of ``REALTIME`` with its default."""
+
+    app_id: str = ""
+    """Decimal digits.  With ``APP_KEY`` and ``APP_SECRET`` the one app of most sites."""
+    app_key: str = ""
+    app_secret: str = field(default="", repr=False)
+    client_events: bool = True
+    """Whether browsers may send ``client-…`` events on private and presence channels."""
+    tls_only: bool = False
+    """Refuse plain ``ws`` connections with 4000."""
+    allowed_origins: tuple[str, ...] = ()
+    """``scheme://host[:port]`` each, or ``*``; empty means the hosts in ``ALLOWED_HOSTS``."""
+    max_app_connections: int | None = None
+    """Connections of the app per server process; more are refused with 4004."""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """Overrides of ``protocol.app.Limits``, by upper-case name."""
+    apps: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    """More apps: ``ID``, ``KEY``, ``SECRET`` and, each optional, the five keys above."""
+
+    user_data: str = "realtime.api.auth_views.default_user_data"
+    """Dotted path of a function from a Django user to ``{"id", "user_info", "watchlist"}``."""
+    auth_csrf: bool = True
+    """Whether the two auth endpoints want Django's CSRF token from session users."""
+
+    layer: str = "default"
+    """Alias in ``CHANNEL_LAYERS``; where it is missing, an in-memory layer of our own."""
+    max_connections: int = 10_000
+    """Ours: connections per server process; more are turned away with 4100."""
+    activity_timeout_seconds: int = 120
+    """pusher.com: silence after which clients ping the server."""
+    ping_seconds: float = 60
+    """Pusher support: silence after which the server pings clients that answer."""
+    pong_seconds: float = 15
+    """Pusher support: how long the answer may take; then 4201."""
+    linger_seconds: float = 1
+    """Ours: how long an empty channel stays joined on the layer, for page changes."""
+    publish_timeout_seconds: float = 5
+    """Ours: how long a publish may wait for the layer."""
+    lease_seconds: float = 6
+    """Ours: how long a silent server process counts as alive; renewed at a third of it."""
+    group_transitions: int = 500
+    """Ours: presence changes written in one transaction at most."""
+    api_body_bytes: int = 1_048_576
+    """Ours: largest request body of the HTTP API; ten events of 10 kB, escaped, fit."""
+
+    def configured_apps(self) -> tuple[App, ...]:
+        """The apps of the setting: the first is the default of ``trigger()``."""
+        first = {
+            "ID": self.app_id,
+            "KEY": self.app_key,
+            "SECRET": self.app_secret,
+            "CLIENT_EVENTS": self.client_events,
+            "TLS_ONLY": self.tls_only,
+            "ALLOWED_ORIGINS": self.allowed_origins,
+            "MAX_APP_CONNECTIONS": self.max_app_connections,
+            "LIMITS": self.limits,
+        }
+        if not (self.app_id or self.app_key or self.app_secret):
+            if self.apps or not django_settings.DEBUG:
+                return tuple(build_app(entry) for entry in self.apps)
+            first |= DEVELOPMENT_APP
+        return tuple(build_app(entry) for entry in (first, *self.apps))
+
+
+@functools.cache
+def get() -> Settings:
+    """The ``REALTIME`` setting of the site, with defaults filled in.
+
+    Raises:
+        ImproperlyConfigured: an unknown key, or a value of the wrong type.
+    """
+    return read(getattr(django_settings, "REALTIME", {}))
+
+
+def read(site: object) -> Settings:
+    """Make settings of the dictionary *site*; see ``get``."""
+    if not isinstance(site, Mapping):
+        raise ImproperlyConfigured("REALTIME must be a dictionary")
+    given = _known(site, {item.name for item in fields(Settings)}, "REALTIME")
+    for name in ("allowed_origins", "apps"):
+        if name in given:
+            given[name] = _sequence(given[name], name)
+    _check_types(given)
+    settings = Settings(**given)
+    _limits(settings.limits)
+    return settings
+
+
+def build_app(entry: Mapping[str, Any]) -> App:
+    """Make an app of one entry of ``APPS``.
+
+    Raises:
+        ImproperlyConfigured: a part is missing, unknown or malformed.
+    """
+    names = {
+        "id", "key", "secret", "client_events", "tls_only", "allowed_origins",
+        "max_app_connections", "limits",
+    }  # fmt: skip
+    given = _known(entry, names, "An app in REALTIME")
+    for name in ("id", "key", "secret"):
+        if not given.get(name):
+            raise ImproperlyConfigured(
+                f"REALTIME has an app without {name.upper()};"
+                " set APP_ID, APP_KEY and APP_SECRET together"
+            )
+    given["limits"] = _limits(given.get("limits", {}))
+    given["allowed_origins"] = _sequence(given.get("allowed_origins", ()), "allowed_origins")
+    given["max_connections"] = given.pop("max_app_connections", None)
+    given |= {name: str(given[name]) for name in ("id", "key", "secret")}
+    return App(**given)
+
+
+def _limits(overrides: Mapping[str, int]) -> Limits:
+    return Limits(**_known(overrides, {item.name for item in fields(Limits)}, "LIMITS"))
+
+
+def _known(given: Mapping[str, Any], names: set[str], where: str) -> dict[str, Any]:
+    lowered = {str(key).lower(): value for key, value in given.items()}
+    for key in lowered:
+        if key not in names:
+            close = difflib.get_close_matches(key, names, n=1)
+            hint = f"; did you mean {close[0].upper()}?" if close else ""
+            raise ImproperlyConfigured(f"{where} has an unknown key {key.upper()}{hint}")
+    return lowered
+
+
+def _sequence(value: object, name: str) -> tuple[Any, ...]:
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    raise ImproperlyConfigured(f"REALTIME[{name.upper()!r}] must be a list")
+
+
+def _check_types(given: Mapping[str, Any]) -> None:
+    for item in fields(Settings):
+        if item.name not in given or item.default is dataclasses.MISSING:
+            continue
+        value, default = given[item.name], item.default
+        wanted: tuple[type, ...] = (type(default),)
+        if item.name == "max_app_connections":
+            wanted = (int, type(None))
+        elif isinstance(default, float) or item.name.endswith("_seconds"):
+            wanted = (int, float)
+        elif item.name == "app_id":
+            wanted = (str, int)
+        is_flag = isinstance(value, bool) and bool not in wanted
+        if is_flag or not isinstance(value, wanted):
+            raise ImproperlyConfigured(
+                f"REALTIME[{item.name.upper()!r}] must be of type {wanted[0].__name__},"
+                f" not {type(value).__name__}"
+            )
+
+
+@receiver(setting_changed)
+def _forget(*, setting: str, **_: object) -> None:
+    if setting in ("REALTIME", "DEBUG"):
+        get.cache_clear()

@@ -1,0 +1,342 @@
+"""One WebSocket: ASGI on one side, ``Connection``, hub and ledger on the other.
+
+A loop: receive, decide, apply the effects in order.  While a subscription or a sign-in is
+being decided nothing more is read, so the messages of a client keep their order.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from channels.consumer import AsyncConsumer
+from django.conf import settings
+from django.http.request import validate_host
+
+from realtime import applications, conf, hub, layer, lifespan
+from realtime.layer import Envelope, PublishFailed
+from realtime.models import Member
+from realtime.presence import ledger
+from realtime.presence.store import Join as JoinTransition
+from realtime.presence.store import Leave as LeaveTransition
+from realtime.protocol import messages
+from realtime.protocol.admission import check_handshake
+from realtime.protocol.app import App
+from realtime.protocol.connection import (
+    Close,
+    Connection,
+    Effect,
+    Identify,
+    Join,
+    Leave,
+    Publish,
+    Send,
+    close_reason,
+)
+from realtime.protocol.errors import (
+    BadMessage,
+    Fatal,
+    OverCapacity,
+    PathNotFound,
+    SubscriptionRefused,
+    TryLater,
+    Unauthorized,
+    UnknownApp,
+)
+from realtime.protocol.messages import User, encode_error, encode_event
+from realtime.protocol.names import Kind, kind_of
+from realtime.sockets import Socket
+
+logger = logging.getLogger(__name__)
+
+_SUBPROTOCOL_PREFIX = "pusher-channels-protocol-"
+_SOCKET_ID_PART = 10**10
+_LAST_WORD_SECONDS = 1
+"""Ours: how long a peer that was dropped for not reading may take to read why."""
+
+
+class PusherConsumer(AsyncConsumer):
+    """A client of a Pusher app.
+
+    Overrides ``__call__``: Channels would give every connection a layer channel, a second
+    task and a thread hop per message.
+    """
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # Any: ASGI
+        """Serve one WebSocket from its handshake to its end."""
+        self._scope, self._receive, self._send = scope, receive, send
+        if (await receive())["type"] != "websocket.connect":
+            return
+        await send({"type": "websocket.accept", "subprotocol": self._subprotocol()})
+        lifespan.prepare()
+        self._hub, self._ledger = hub.current(), ledger.current()
+        try:
+            app, client = await self._admit()
+        except Fatal as error:
+            await self._turn_away(error)
+            return
+        await self._serve(app, client)
+
+    # ---- handshake ------------------------------------------------------------------
+
+    def _subprotocol(self) -> str | None:
+        """Swift offers one and wants it back; nobody else offers any."""
+        offered = self._scope.get("subprotocols") or ()
+        return next((name for name in offered if name.startswith(_SUBPROTOCOL_PREFIX)), None)
+
+    async def _admit(self) -> tuple[App, str]:
+        key = self._scope["url_route"]["kwargs"].get("key")
+        if key is None:
+            raise PathNotFound
+        app = await applications.aby_key(key)
+        if app is None:
+            raise UnknownApp(key)
+        client = check_handshake(
+            app,
+            self._scope.get("query_string", b"").decode("latin-1"),
+            secure=self._is_secure(),
+            connections=self._hub.connections(app.id),
+        )
+        if not self._origin_is_allowed(app.allowed_origins):
+            raise Unauthorized("Origin not allowed")
+        if self._hub.connections() >= conf.get().max_connections:
+            raise OverCapacity
+        return app, client
+
+    def _header(self, name: bytes) -> str | None:
+        for key, value in self._scope["headers"]:
+            if key == name:
+                return str(value.decode("latin-1"))
+        return None
+
+    def _is_secure(self) -> bool:
+        if self._scope.get("scheme") in ("wss", "https"):
+            return True
+        trusted: tuple[str, str] | None = getattr(settings, "SECURE_PROXY_SSL_HEADER", None)
+        if trusted is None:
+            return False
+        name, expected = trusted
+        header = name.removeprefix("HTTP_").replace("_", "-").lower().encode()
+        given = self._header(header)
+        return given is not None and given.split(",")[0].strip() == expected
+
+    def _origin_is_allowed(self, allowed: Sequence[str]) -> bool:
+        """Compare by scheme, host and port; native clients send no origin."""
+        origin = self._header(b"origin")
+        if origin is None or "*" in allowed:
+            return True
+        try:
+            given = urlsplit(origin)
+            if allowed:
+                return any(_same_origin(given, urlsplit(item)) for item in allowed)
+        except ValueError:
+            return False
+        hosts = settings.ALLOWED_HOSTS
+        if settings.DEBUG and not hosts:
+            hosts = [".localhost", "127.0.0.1", "[::1]"]
+        host = given.netloc.rpartition("@")[2].removesuffix(f":{given.port}")
+        return bool(host) and validate_host(host.lower(), hosts)
+
+    async def _turn_away(self, error: Fatal) -> None:
+        with suppress(OSError):  # the peer may be gone before it hears of it
+            await self._send({"type": "websocket.send", "text": encode_error(error)})
+            await self._send(
+                {"type": "websocket.close", "code": error.code, "reason": close_reason(error)}
+            )
+
+    # ---- conversation ---------------------------------------------------------------
+
+    async def _serve(self, app: App, client: str) -> None:
+        loop = asyncio.get_running_loop()
+        config = conf.get()
+        socket_id = f"{secrets.randbelow(_SOCKET_ID_PART)}.{secrets.randbelow(_SOCKET_ID_PART)}"
+        self._app = app
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._connection = Connection(
+            app,
+            socket_id,
+            now=loop.time(),
+            activity_timeout=config.activity_timeout_seconds,
+            answers_ping=client == "js",
+            ping_seconds=config.ping_seconds,
+            pong_seconds=config.pong_seconds,
+        )
+        task = asyncio.current_task()
+        self._socket = Socket(
+            app.id,
+            socket_id,
+            self._send,
+            backlog_chars=app.limits.backlog_chars,
+            drop=task.cancel if task is not None else lambda: None,
+        )
+        self._user_id: str | None = None
+        self._shown: set[str] = set()
+        self._hub.admit(self._socket)
+        try:
+            await self._hub.start()
+            await self._apply(self._connection.open())
+            self._arm()
+            await self._converse()
+        except PublishFailed as error:
+            logger.error("a connection was turned away: %s", error)
+            await self._turn_away(OverCapacity())
+        except asyncio.CancelledError:
+            if not self._socket.dropped:
+                raise
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
+                await self._turn_away(OverCapacity())
+        except Exception:
+            logger.exception("connection %s of app %s failed", socket_id, app.id)
+            self._socket.close(1011, "Internal error")
+        finally:
+            self._clean_up()
+
+    async def _converse(self) -> None:
+        while True:
+            message = await self._receive()
+            if message["type"] == "websocket.disconnect":
+                self._socket.abandon()
+                return
+            if self._socket.over:
+                continue  # closing: only the disconnect is of interest
+            text = message.get("text")
+            if text is None:
+                effects = self._connection.receive_bytes()
+            else:
+                effects = self._connection.receive(text, self._loop.time())
+            await self._apply(effects)
+
+    async def _apply(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(text):
+                    self._socket.push(text)
+                case Join(channel, member):
+                    await self._join(channel, member)
+                case Leave(channel, member):
+                    self._leave(channel, member)
+                case Publish():
+                    await self._publish(effect)
+                case Identify(user):
+                    await self._identify(user)
+                case Close(code, reason):
+                    self._socket.close(code, reason)
+
+    async def _join(self, channel: str, member: messages.Member | None) -> None:
+        app_id = self._app.id
+        try:
+            await self._hub.join(app_id, channel, self._socket)
+            roster = None
+            if member is not None:
+                self._shown.add(member.user_id)
+                self._hub.show(member.user_id, self._socket)
+                roster = await self._ledger.join(
+                    JoinTransition(
+                        app_id,
+                        channel,
+                        self._socket.socket_id,
+                        member,
+                        self._app.limits.presence_members,
+                    )
+                )
+        except PublishFailed as error:
+            logger.error("a subscription was refused: %s", error)
+            await self._refuse(channel, TryLater("Channel is not available, try again later"))
+        except SubscriptionRefused as error:
+            await self._refuse(channel, error)
+        else:
+            await self._apply(self._connection.joined(channel, roster.text if roster else None))
+            self._hub.release(app_id, channel, self._socket, roster.versions if roster else None)
+            self._count(channel)
+
+    async def _refuse(self, channel: str, error: SubscriptionRefused) -> None:
+        self._hub.leave(self._app.id, channel, self._socket)
+        await self._apply(self._connection.refused(channel, error))
+
+    def _leave(self, channel: str, member: messages.Member | None) -> None:
+        self._hub.leave(self._app.id, channel, self._socket)
+        if member is not None:
+            self._record_leave(channel, member.user_id)
+        self._count(channel)
+
+    def _count(self, channel: str) -> None:
+        if kind_of(channel) is not Kind.SERVER_TO_USER:
+            total = self._hub.subscriptions(self._app.id, channel)
+            self._ledger.occupy(self._app.id, channel, total)
+
+    def _record_leave(self, channel: str, user_id: str) -> None:
+        self._ledger.leave(LeaveTransition(self._app.id, channel, self._socket.socket_id, user_id))
+
+    async def _publish(self, event: Publish) -> None:
+        text = encode_event(event.event, event.channel, event.data, user_id=event.user_id)
+        envelope = Envelope(self._app.id, event.channel, text, self._socket.socket_id)
+        try:
+            await layer.publish([envelope])
+        except PublishFailed as error:
+            logger.error("a client event was lost: %s", error)
+            refusal = BadMessage("Client event could not be delivered, try again later")
+            self._socket.push(encode_error(refusal))
+
+    async def _identify(self, user: User) -> None:
+        user_id = user.member.user_id
+        # Found by a termination from now on: a ban that the ledger does not see yet is
+        # followed by a termination that sees this connection.
+        self._user_id = user_id
+        self._hub.identify(user_id, self._socket)
+        joining = JoinTransition(
+            self._app.id, Member.ONLINE, self._socket.socket_id, user.member, None
+        )
+        try:
+            await self._ledger.join(joining)
+        except SubscriptionRefused as error:
+            if self._connection.user is None:
+                self._hub.forget(user_id, self._socket)
+                self._user_id = None
+            await self._apply(self._connection.sign_in_refused(BadMessage(str(error))))
+        else:
+            await self._apply(self._connection.identified(user))
+
+    # ---- time and end ---------------------------------------------------------------
+
+    def _arm(self) -> None:
+        seconds = self._connection.seconds_to_tick(self._loop.time())
+        if seconds is not None:
+            self._timer = self._loop.call_later(max(seconds, 0.05), self._tick)
+
+    def _tick(self) -> None:
+        for effect in self._connection.tick(self._loop.time()):
+            if isinstance(effect, Send):
+                self._socket.push(effect.text)
+            elif isinstance(effect, Close):
+                self._socket.close(effect.code, effect.reason)
+        if not self._socket.over:
+            self._arm()
+
+    def _clean_up(self) -> None:
+        """Leave everything; no await, so nothing can come between."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for effect in self._connection.close():
+            if isinstance(effect, Leave):
+                self._leave(effect.channel, effect.member)
+        for user_id in self._shown:
+            self._hub.hide(user_id, self._socket)
+        if self._user_id is not None:
+            self._hub.forget(self._user_id, self._socket)
+            self._record_leave(Member.ONLINE, self._user_id)
+        self._hub.dismiss(self._socket)
+
+
+def _same_origin(given: Any, allowed: Any) -> bool:  # Any: urllib's result types
+    return bool(given.hostname) and (
+        (given.scheme, given.hostname, _port(given))
+        == (allowed.scheme, allowed.hostname, _port(allowed))
+    )
+
+
+def _port(parts: Any) -> int | None:
+    return parts.port or {"http": 80, "https": 443}.get(parts.scheme)

@@ -1,0 +1,159 @@
+"""The Channels layer: how an event reaches the other server processes.
+
+One envelope is one message to one layer group.  The text inside is the text that browsers
+get; nobody parses it on the way.  A group is named by a digest, because layers allow fewer
+characters than Pusher does; the channel itself travels inside, so two channels whose
+digests collide still deliver nothing wrong.
+"""
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from channels.layers import BaseChannelLayer, InMemoryChannelLayer, channel_layers
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+
+from realtime import conf, loops
+from realtime.protocol.errors import RealtimeError
+
+EVENT: Final = "realtime.event"
+MARKER: Final = "realtime.marker"
+TERMINATE: Final = "realtime.terminate"
+
+CONTROL_GROUP: Final = "realtime.control"
+"""Every hub joins it at start."""
+
+IN_MEMORY_CAPACITY: Final = 10_000
+"""Ours: the layer's own default, 100, is for one consumer; our one channel is a process."""
+
+
+class PublishFailed(RealtimeError):
+    """The layer did not take the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """Marks an event as news about a member, which later news makes worthless."""
+
+    user_id: str
+    version: int
+    """Grows with every change of this member, in the order of the commits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One encoded event on its way to the subscribers of one channel."""
+
+    app_id: str
+    channel: str
+    text: str
+    except_socket_id: str | None = None
+    announcement: Announcement | None = None
+
+    def message(self) -> dict[str, Any]:
+        """This envelope as a message of the layer."""
+        message: dict[str, Any] = {
+            "type": EVENT,
+            "app": self.app_id,
+            "channel": self.channel,
+            "text": self.text,
+            "except": self.except_socket_id,
+        }
+        if self.announcement is not None:
+            message["member"] = [self.announcement.user_id, self.announcement.version]
+        return message
+
+    @classmethod
+    def of(cls, message: Mapping[str, Any]) -> "Envelope":
+        """The envelope in *message*.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none of ours.
+        """
+        member = message.get("member")
+        return cls(
+            message["app"],
+            message["channel"],
+            message["text"],
+            message.get("except"),
+            None if member is None else Announcement(str(member[0]), int(member[1])),
+        )
+
+
+def channel_layer() -> BaseChannelLayer:
+    """The layer of the site, or one of our own in memory where none is configured."""
+    alias = conf.get().layer
+    if alias in channel_layers.configs:
+        return channel_layers[alias]
+    return _in_memory()
+
+
+def layer_group(app_id: str, channel: str) -> str:
+    """The layer group of a Pusher channel: fewer than 100 letters, digits and dots."""
+    digest = hashlib.blake2b(f"{app_id}:{channel}".encode(), digest_size=20).hexdigest()
+    return f"realtime.{digest}"
+
+
+async def publish(envelopes: Sequence[Envelope]) -> None:
+    """Hand *envelopes* to the layer, in order.
+
+    Raises:
+        PublishFailed: the layer did not take one of them; those before it are on their way.
+    """
+
+    async def send_all() -> None:
+        for envelope in envelopes:
+            await send(layer_group(envelope.app_id, envelope.channel), envelope.message())
+
+    await loops.at_home(send_all)
+
+
+async def publish_termination(app_id: str, user_id: str, *, members: bool) -> None:
+    """Ask every process to close the connections of a user.
+
+    Args:
+        members: also those that only show the user in a presence channel, without sign-in.
+
+    Raises:
+        PublishFailed: the layer did not take the message.
+    """
+    message = {"type": TERMINATE, "app": app_id, "user": user_id, "members": members}
+    await loops.at_home(functools.partial(send, CONTROL_GROUP, message))
+
+
+async def send(group: str, message: dict[str, Any]) -> None:
+    """Send one message to one group of the layer.
+
+    Raises:
+        PublishFailed: it was not taken, or not in time.
+    """
+    async with answering():
+        await channel_layer().group_send(group, message)
+
+
+@contextlib.asynccontextmanager
+async def answering() -> AsyncIterator[None]:
+    """Around a call of the layer: whatever goes wrong becomes ``PublishFailed``."""
+    try:
+        async with asyncio.timeout(conf.get().publish_timeout_seconds):
+            yield
+    except PublishFailed:
+        raise
+    except Exception as error:  # each layer raises errors of its own
+        raise PublishFailed(f"the channel layer does not answer: {error!r}") from error
+
+
+@functools.cache
+def _in_memory() -> InMemoryChannelLayer:
+    return InMemoryChannelLayer(capacity=IN_MEMORY_CAPACITY)
+
+
+@receiver(setting_changed)
+def _forget(*, setting: str, **_: object) -> None:
+    if setting == "CHANNEL_LAYERS":
+        _in_memory.cache_clear()

@@ -1,0 +1,107 @@
+"""Start and stop of a server process.
+
+Starting is lazy.  Stopping is best effort, since correctness rests on the lease: on SIGTERM
+clients are sent elsewhere with 4200 before the server closes them with a code of its own,
+which would make them wait a second; then what is left is written and the lease given back.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+from realtime import hub, loops
+from realtime.presence import ledger
+
+logger = logging.getLogger(__name__)
+
+Message = MutableMapping[str, Any]
+
+_CLOSING_SECONDS = 2.0
+"""Ours: how long the close frames may take before the server goes on to stop."""
+
+
+class _Stop:
+    """The one stop of one loop, whoever asks for it first."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[object] | None = None
+
+    def listen(self) -> None:
+        """Stop on SIGTERM, and pass the signal on to the server afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        loop = asyncio.get_running_loop()
+        server_handler = signal.getsignal(signal.SIGTERM)
+
+        def on_sigterm(number: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self._then, lambda: _hand_over(server_handler, number, frame))
+
+        signal.signal(signal.SIGTERM, on_sigterm)
+
+    async def finish(self) -> None:
+        """Stop, or wait until the stop that is under way has ended."""
+        if self._task is None:
+            self._task = loops.spawn(_stop(), "realtime stop")
+        await asyncio.wait([self._task])
+
+    def _then(self, go_on: Callable[[], None]) -> None:
+        async def stop_and_go_on() -> None:
+            await self.finish()
+            go_on()
+
+        loops.spawn(stop_and_go_on(), "realtime stop on SIGTERM")
+
+
+_stops: loops.PerLoop[_Stop] = loops.PerLoop(_Stop)
+
+
+def prepare() -> None:
+    """Make this process stop in order; once per loop."""
+    if _stops.peek() is None:
+        _stops.current().listen()
+
+
+async def lifespan(
+    receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+) -> None:
+    """Speak ASGI's lifespan protocol with a server that has it."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            prepare()
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            await _stops.current().finish()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
+async def _stop() -> None:
+    local_hub, local_ledger = hub.peek(), ledger.peek()
+    if local_hub is not None:
+        local_hub.close_all()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(local_hub.deserted(), _CLOSING_SECONDS)
+    if local_ledger is not None:
+        await local_ledger.stop()
+    if local_hub is not None:
+        await local_hub.stop()
+
+
+def _hand_over(
+    handler: Any,  # Any: what signal.getsignal() returns
+    number: int,
+    frame: FrameType | None,
+) -> None:
+    """Let the server do what it would have done without us."""
+    if callable(handler):
+        handler(number, frame)
+    elif handler is not signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)

@@ -1,0 +1,285 @@
+"""What is remembered beyond one process: apps, users, and who is where.
+
+Rows that many processes write at once have a primary key computed from what they stand
+for, so a group of them is written and locked without being read first.
+"""
+
+import secrets
+import uuid
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+_NAMESPACE: Final = uuid.UUID("5d0a2f0c-3c29-5a0e-8a3e-9d4a6c1f7b21")
+_NAME_CHARS: Final = 255
+
+
+def row_id(*parts: str) -> uuid.UUID:
+    """The primary key of the row that stands for *parts*, in that order."""
+    # NUL cannot occur in any part, so different parts never join to the same text.
+    return uuid.uuid5(_NAMESPACE, "\0".join(parts))
+
+
+class Application(models.Model):
+    """A Pusher app besides those in the settings."""
+
+    app_id = models.CharField(
+        _("app id"),
+        max_length=20,
+        unique=True,
+        validators=[RegexValidator(r"\A[0-9]+\Z", _("Official libraries accept digits only."))],
+    )
+    name = models.CharField(_("name"), max_length=100)
+    key = models.CharField(_("key"), max_length=64, unique=True, default=secrets.token_hex)
+    secret = models.CharField(_("secret"), max_length=128, default=secrets.token_hex)
+    enabled = models.BooleanField(_("enabled"), default=True)
+    client_events = models.BooleanField(_("client events"), default=True)
+    tls_only = models.BooleanField(_("TLS only"), default=False)
+    allowed_origins = models.JSONField(
+        _("allowed origins"),
+        default=list,
+        blank=True,
+        help_text=_('A list such as ["https://example.com"]; empty means this site\'s hosts.'),
+    )
+    max_connections = models.PositiveIntegerField(
+        _("connections per process"), null=True, blank=True
+    )
+
+    class Meta:
+        verbose_name = _("app")
+        verbose_name_plural = _("apps")
+        ordering = ("name", "pk")
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.app_id})"
+
+    def clean(self) -> None:
+        """Refuse origins that could never match."""
+        origins = self.allowed_origins
+        if not isinstance(origins, list) or not all(isinstance(item, str) for item in origins):
+            raise ValidationError({"allowed_origins": _("Enter a list of texts.")})
+
+
+class RealtimeUserQuerySet(models.QuerySet["RealtimeUser"]):
+    """Users by what holds of them now."""
+
+    def banned(self) -> "RealtimeUserQuerySet":
+        """Those who may not sign in or subscribe."""
+        forever_or_still = Q(banned_until=None) | Q(banned_until__gt=timezone.now())
+        return self.filter(forever_or_still, banned_at__isnull=False)
+
+    def online(self) -> "RealtimeUserQuerySet":
+        """Those with a connection: signed in, or shown in a presence channel."""
+        return self.filter(
+            models.Exists(Member.objects.present().filter(user=models.OuterRef("pk")))
+        )
+
+
+class RealtimeUser(models.Model):
+    """A user of one app, known since a first sign-in, presence or ban."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    app_id = models.CharField(_("app id"), max_length=20)
+    user_id = models.CharField(_("user id"), max_length=_NAME_CHARS)
+    user_info = models.TextField(_("user info"), null=True, blank=True)  # noqa: DJ001 - as signed
+    first_seen_at = models.DateTimeField(_("first seen"), default=timezone.now)
+    last_seen_at = models.DateTimeField(_("last seen"), default=timezone.now)
+    banned_at = models.DateTimeField(_("banned at"), null=True, blank=True)
+    banned_until = models.DateTimeField(
+        _("banned until"), null=True, blank=True, help_text=_("Empty means for good.")
+    )
+    ban_reason = models.CharField(_("reason of the ban"), max_length=200, blank=True)
+    banned_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("banned by"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+
+    objects = RealtimeUserQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("user")
+        verbose_name_plural = _("users")
+        ordering = ("-last_seen_at",)
+        constraints = (
+            models.UniqueConstraint(fields=("app_id", "user_id"), name="realtime_user_unique"),
+        )
+        indexes = (
+            models.Index(
+                fields=("app_id", "user_id"),
+                name="realtime_user_banned",
+                condition=Q(banned_at__isnull=False),
+            ),
+            models.Index(fields=("-last_seen_at",), name="realtime_user_last_seen"),
+        )
+        permissions = (
+            ("kick_realtimeuser", _("Can close the connections of users")),
+            ("ban_realtimeuser", _("Can ban users")),
+            ("lift_realtimeuser", _("Can lift bans")),
+        )
+
+    def __str__(self) -> str:
+        return self.user_id
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save under the key that belongs to the app and the user id."""
+        self.id = row_id("user", self.app_id, self.user_id)
+        super().save(*args, **kwargs)
+
+    @property
+    def banned(self) -> bool:
+        """Whether the user may not sign in or subscribe now."""
+        if self.banned_at is None:
+            return False
+        return self.banned_until is None or self.banned_until > timezone.now()
+
+    @staticmethod
+    def key_of(app_id: str, user_id: str) -> uuid.UUID:
+        """The primary key of a user."""
+        return row_id("user", app_id, user_id)
+
+
+class ServerQuerySet(models.QuerySet["Server"]):
+    """Servers by their lease, on the clock of the database."""
+
+    def alive(self) -> "ServerQuerySet":
+        """Those whose lease holds."""
+        return self.filter(expires_at__gt=Now())
+
+    def dead(self) -> "ServerQuerySet":
+        """Those whose lease ran out: anybody may reap them."""
+        return self.filter(expires_at__lte=Now())
+
+
+class Server(models.Model):
+    """One server process and its claim to be alive."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(_("name"), max_length=100, help_text=_("Host and process id."))
+    started_at = models.DateTimeField(_("started"), db_default=Now())
+    expires_at = models.DateTimeField(_("lease until"), db_index=True)
+
+    objects = ServerQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("server process")
+        verbose_name_plural = _("server processes")
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class OccupancyQuerySet(models.QuerySet["Occupancy"]):
+    """Occupancies that count."""
+
+    def live(self) -> "OccupancyQuerySet":
+        """Those of processes whose lease holds."""
+        return self.filter(server__expires_at__gt=Now())
+
+
+class Occupancy(models.Model):
+    """How many connections of one process are subscribed to one channel."""
+
+    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="occupancies")
+    app_id = models.CharField(_("app id"), max_length=20)
+    channel = models.CharField(_("channel"), max_length=_NAME_CHARS)
+    subscriptions = models.PositiveIntegerField(_("subscriptions"))
+
+    objects = OccupancyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("channel")
+        verbose_name_plural = _("channels")
+        ordering = ("app_id", "channel")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("server", "app_id", "channel"), name="realtime_occupancy_unique"
+            ),
+        )
+        indexes = (models.Index(fields=("app_id", "channel"), name="realtime_occupancy_channel"),)
+
+    def __str__(self) -> str:
+        return self.channel
+
+
+class MemberQuerySet(models.QuerySet["Member"]):
+    """Members by presence."""
+
+    def present(self) -> "MemberQuerySet":
+        """Those last announced as having come."""
+        return self.filter(present=True)
+
+
+class Member(models.Model):
+    """A user in a presence channel, once however many connections.
+
+    A signed-in user is also a member of ``ONLINE``, a channel nobody can subscribe to: so
+    first-in and last-out are decided in one place.
+    """
+
+    ONLINE: Final = "#online"
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    user = models.ForeignKey(
+        RealtimeUser, on_delete=models.CASCADE, related_name="members", db_column="user_key"
+    )
+    app_id = models.CharField(_("app id"), max_length=20)
+    channel = models.CharField(_("channel"), max_length=_NAME_CHARS)
+    user_info = models.TextField(_("user info"), null=True, blank=True)  # noqa: DJ001 - as signed
+    present = models.BooleanField(_("present"), default=False)
+    version = models.BigIntegerField(_("version"), default=0)
+    """Grows with every change; starts from the clock, so a row made anew still grows."""
+    changed_at = models.DateTimeField(_("changed"), default=timezone.now)
+
+    objects = MemberQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("member")
+        verbose_name_plural = _("members")
+        ordering = ("channel", "pk")
+        indexes = (
+            models.Index(fields=("app_id", "channel", "present"), name="realtime_member_channel"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.channel}: {self.user}"
+
+    @staticmethod
+    def key_of(app_id: str, channel: str, user_id: str) -> uuid.UUID:
+        """The primary key of a member."""
+        return row_id("member", app_id, channel, user_id)
+
+
+class Membership(models.Model):
+    """One subscription of a member: which connection, in which process."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    member = models.ForeignKey(Member, on_delete=models.CASCADE, related_name="memberships")
+    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="memberships")
+    socket_id = models.CharField(_("socket id"), max_length=41)
+    joined_at = models.DateTimeField(_("joined"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("connection")
+        verbose_name_plural = _("connections")
+        ordering = ("joined_at",)
+        indexes = (models.Index(F("socket_id"), name="realtime_membership_socket"),)
+
+    def __str__(self) -> str:
+        return self.socket_id
+
+    @staticmethod
+    def key_of(member_key: uuid.UUID, socket_id: str) -> uuid.UUID:
+        """The primary key of a membership."""
+        return row_id("membership", member_key.hex, socket_id)

@@ -1,0 +1,134 @@
+"""What staff do to users, one function each; admin, API and site code call the same.
+
+A ban is committed first and the connections are closed then; sign-in and subscription look
+at the bans after the connection can be found, so nobody slips through between the two.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from django.apps import apps
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from realtime import applications, layer, loops
+from realtime.models import RealtimeUser
+from realtime.presence import store
+from realtime.protocol.errors import InvalidTrigger
+from realtime.protocol.names import is_signin_user_id
+
+
+def terminate_user_connections(user_id: str, *, app_id: str | None = None) -> None:
+    """Close all connections signed in as *user_id*; pusher-js does not come back by itself.
+
+    Raises:
+        InvalidTrigger: *user_id* cannot sign in.
+        PublishFailed: the channel layer did not take the request.
+    """
+    app = applications.default(app_id)
+    if not is_signin_user_id(user_id, app.limits):
+        raise InvalidTrigger("Invalid user id")
+    loops.from_sync(partial(layer.publish_termination, app.id, user_id, members=False))
+
+
+async def aterminate_user_connections(user_id: str, *, app_id: str | None = None) -> None:
+    """``terminate_user_connections`` for coroutines."""
+    app = applications.default(app_id)
+    if not is_signin_user_id(user_id, app.limits):
+        raise InvalidTrigger("Invalid user id")
+    await layer.publish_termination(app.id, user_id, members=False)
+
+
+def kick(users: Iterable[RealtimeUser], *, by: AbstractBaseUser, reason: str = "") -> int:
+    """Close every connection of *users* now, signed in or only shown as present.
+
+    Returns:
+        How many connections they had.
+
+    Raises:
+        PublishFailed: the channel layer did not take the request.
+    """
+    kicked = list(users)
+    closed = sum(store.connection_count(user.app_id, user.user_id) for user in kicked)
+    _log(kicked, by, _("Kicked."), reason)
+    _close_on_commit(kicked)
+    return closed
+
+
+def ban(
+    users: Iterable[RealtimeUser],
+    *,
+    by: AbstractBaseUser,
+    reason: str = "",
+    until: datetime | None = None,
+) -> int:
+    """Kick *users* and keep them out, until a time or for good.
+
+    Returns:
+        How many connections they had.
+
+    Raises:
+        ValueError: *until* is past.
+        PublishFailed: the channel layer did not take the request; the ban holds.
+    """
+    if until is not None and until <= timezone.now():
+        raise ValueError("a ban must end in the future")
+    banned = list(users)
+    closed = sum(store.connection_count(user.app_id, user.user_id) for user in banned)
+    with transaction.atomic():
+        for user in banned:
+            user.banned_at = timezone.now()
+            user.banned_until = until
+            user.ban_reason = reason
+            user.banned_by_id = by.pk
+            user.save()
+        text = _("Banned until %s.") % until.isoformat() if until else _("Banned for good.")
+        _log(banned, by, text, reason)
+    _close_on_commit(banned)
+    return closed
+
+
+def lift(users: Iterable[RealtimeUser], *, by: AbstractBaseUser, reason: str = "") -> int:
+    """End the bans of *users*; return how many were banned."""
+    lifted = [user for user in users if user.banned]
+    with transaction.atomic():
+        for user in lifted:
+            user.banned_at = user.banned_until = user.banned_by = None
+            user.ban_reason = ""
+            user.save()
+        _log(lifted, by, _("Ban lifted."), reason)
+    return len(lifted)
+
+
+def known_user(user_id: str, *, app_id: str | None = None) -> RealtimeUser:
+    """The row of a user, made where there is none: staff may ban whom they never saw.
+
+    Raises:
+        InvalidTrigger: *user_id* cannot sign in.
+    """
+    app = applications.default(app_id)
+    if not is_signin_user_id(user_id, app.limits):
+        raise InvalidTrigger("Invalid user id")
+    return RealtimeUser.objects.get_or_create(app_id=app.id, user_id=user_id)[0]
+
+
+def _close_on_commit(users: Sequence[RealtimeUser]) -> None:
+    for user in users:
+        close = partial(layer.publish_termination, user.app_id, user.user_id, members=True)
+        transaction.on_commit(partial(loops.from_sync, close))
+
+
+def _log(users: Sequence[RealtimeUser], by: AbstractBaseUser, text: str, reason: str) -> None:
+    """Write an entry per user to Django's admin log, where the site has it."""
+    if not users or not apps.is_installed("django.contrib.admin"):
+        return
+    from django.contrib.admin.models import CHANGE, LogEntry
+
+    message: Any = f"{text} {reason}".strip()
+    LogEntry.objects.log_actions(
+        user_id=by.pk, queryset=users, action_flag=CHANGE, change_message=message
+    )

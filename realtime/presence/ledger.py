@@ -1,0 +1,286 @@
+"""What happens in this process on its way into the database, and back as announcements.
+
+Groups form by themselves: while one commits, the next one gathers.  An idle system answers
+at once, a busy one batches; there is no interval and no size to tune.
+
+All writes of a process go through one thread and one database connection, in order.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from django.db import DatabaseError, InterfaceError, connections
+
+from realtime import conf, layer, loops
+from realtime.layer import Announcement, Envelope, PublishFailed
+from realtime.models import Member
+from realtime.presence import lease, store
+from realtime.presence.store import Change, Join, Leave, Occupy, Roster
+from realtime.protocol.errors import LimitReached, SubscriptionRefused, TryLater
+from realtime.protocol.messages import encode_member_added, encode_member_removed
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Entry = tuple[store.Transition, asyncio.Future[Roster | None] | None]
+"""What happened, and who waits for it to be committed."""
+
+_RETRY_SECONDS = (0.1, 0.2, 0.5, 1, 2)
+
+
+class Ledger:
+    """The one writer of presence and occupancy in a process; made by ``current()``."""
+
+    def __init__(self) -> None:
+        self._server_id: uuid.UUID | None = None
+        self._pending: list[Entry] = []
+        self._dirty: set[tuple[str, str]] = set()
+        self._held: dict[tuple[str, str, str], Join] = {}
+        """Committed joins by app, channel and socket: what a lost lease makes us repeat."""
+        self._counts: dict[tuple[str, str], int] = {}
+        self._writer: asyncio.Task[object] | None = None
+        self._beat: asyncio.Task[object] | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopped = False
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="realtime-ledger")
+
+    # ---- what happened --------------------------------------------------------------
+
+    async def join(self, joining: Join) -> Roster | None:
+        """Record a join; return who is in the channel once that is committed.
+
+        Raises:
+            SubscriptionRefused: the user is banned, the channel full, or the database away.
+        """
+        if self._stopped:
+            raise TryLater("This server is stopping, try again")
+        answer: asyncio.Future[Roster | None] = asyncio.get_running_loop().create_future()
+        self._pending.append((joining, answer))
+        self._write_soon()
+        return await answer
+
+    def leave(self, leaving: Leave) -> None:
+        """Record a departure."""
+        self._pending.append((leaving, None))
+        self._write_soon()
+
+    def occupy(self, app_id: str, channel: str, subscriptions: int) -> None:
+        """Record how many subscriptions a channel has here; only the last number counts."""
+        key = (app_id, channel)
+        if subscriptions:
+            self._counts[key] = subscriptions
+        else:
+            self._counts.pop(key, None)
+        self._dirty.add(key)
+        self._write_soon()
+
+    async def flushed(self) -> None:
+        """Wait until everything recorded so far is committed."""
+        await self._idle.wait()
+
+    async def stop(self) -> None:
+        """Write what is left and give the lease back."""
+        if self._stopped:
+            return
+        if self._writer is not None:
+            await asyncio.wait([self._writer], timeout=conf.get().publish_timeout_seconds)
+        self._stopped = True
+        if self._beat is not None:
+            self._beat.cancel()
+        if self._server_id is not None:
+            try:
+                await self._in_thread(lambda: self._depart(self._server_id))
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("could not give the lease back: %s", error)
+        await self._in_thread(connections.close_all)
+        self._executor.shutdown(wait=False)
+
+    # ---- the writer -----------------------------------------------------------------
+
+    def _write_soon(self) -> None:
+        if self._stopped:
+            return  # whoever reaps this server records what is still to come
+        self._idle.clear()
+        if self._writer is None:
+            self._writer = loops.spawn(self._write(), "ledger writer")
+
+    async def _write(self) -> None:
+        failures = 0
+        try:
+            while self._pending or self._dirty:
+                group = self._take_group()
+                try:
+                    await self._commit(group)
+                    failures = 0
+                except lease.LeaseLost:
+                    logger.error("lease lost: recording all local subscriptions again")
+                    self._restore(group)
+                    self._record_again()
+                except Exception as error:  # whatever it was, no departure may be lost
+                    self._after_failure(group, error, failures)
+                    pause = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
+                    failures += 1
+                    await asyncio.sleep(pause)
+        finally:
+            self._writer = None
+            if not self._pending and not self._dirty:
+                self._idle.set()
+
+    def _take_group(
+        self,
+    ) -> list[Entry]:
+        limit = conf.get().group_transitions
+        group = self._pending[:limit]
+        del self._pending[:limit]
+        for key in list(self._dirty)[:limit]:
+            self._dirty.discard(key)
+            group.append((Occupy(*key, self._counts.get(key, 0)), None))
+        return group
+
+    async def _commit(self, group: list[Entry]) -> None:
+        seconds = conf.get().lease_seconds
+        if self._server_id is None:
+            server_id = uuid.uuid4()
+            await self._in_thread(lambda: lease.take(server_id, seconds))
+            self._server_id = server_id
+            if self._beat is None:
+                self._beat = loops.supervise(self._keep_lease, "ledger heartbeat")
+        server_id = self._server_id
+        transitions = [transition for transition, _ in group]
+        outcome = await self._in_thread(lambda: store.apply(server_id, transitions, seconds))
+        for transition, answer in group:
+            self._remember(transition, outcome)
+            if answer is not None and not answer.done() and isinstance(transition, Join):
+                _answer(answer, transition, outcome)
+        await self._announce(outcome.changes)
+
+    def _remember(self, transition: store.Transition, outcome: store.Outcome) -> None:
+        if isinstance(transition, Occupy):
+            return
+        key = (transition.app_id, transition.channel, transition.socket_id)
+        if isinstance(transition, Leave):
+            self._held.pop(key, None)
+        elif transition not in outcome.banned and transition not in outcome.crowded:
+            self._held[key] = transition
+
+    def _after_failure(
+        self,
+        group: list[Entry],
+        error: Exception,
+        failures: int,
+    ) -> None:
+        """Refuse the joins, which clients repeat; keep what would otherwise be lost."""
+        if not failures:
+            logger.error("presence cannot be written, trying again", exc_info=error)
+        self._restore([item for item in group if item[1] is None])
+        for transition, answer in group:
+            if answer is not None and not answer.done():
+                answer.set_exception(TryLater("Presence is not available, try again later"))
+                if isinstance(transition, Join):  # it may have been committed all the same
+                    leaving = Leave(
+                        transition.app_id,
+                        transition.channel,
+                        transition.socket_id,
+                        transition.member.user_id,
+                    )
+                    self._pending.append((leaving, None))
+
+    def _restore(self, group: list[Entry]) -> None:
+        moves = [item for item in group if not isinstance(item[0], Occupy)]
+        self._pending[:0] = moves
+        self._dirty |= {
+            (item.app_id, item.channel) for item, _ in group if isinstance(item, Occupy)
+        }
+
+    def _record_again(self) -> None:
+        self._server_id = None
+        self._pending[:0] = [(joining, None) for joining in self._held.values()]
+        self._dirty |= set(self._counts)
+
+    # ---- lease ----------------------------------------------------------------------
+
+    async def _keep_lease(self) -> None:
+        """Renew the lease at a third of its length, and look for dead servers as often."""
+        while True:
+            seconds = conf.get().lease_seconds
+            await asyncio.sleep(seconds / 3)
+            server_id = self._server_id
+            if server_id is None:
+                continue
+            try:
+                await self._in_thread(lambda: lease.renew(server_id, seconds))  # noqa: B023
+                changes = await self._in_thread(store.reap)
+            except lease.LeaseLost:
+                logger.error("lease lost: recording all local subscriptions again")
+                self._record_again()
+                self._write_soon()
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("the lease could not be renewed: %s", error)
+            else:
+                await self._announce(changes)
+
+    @staticmethod
+    def _depart(server_id: uuid.UUID | None) -> None:
+        if server_id is not None:
+            lease.give_back(server_id)
+
+    # ---- announcements --------------------------------------------------------------
+
+    async def _announce(self, changes: list[Change]) -> None:
+        envelopes = [_envelope(item) for item in changes if item.channel != Member.ONLINE]
+        if not envelopes:
+            return
+        try:
+            await layer.publish(envelopes)
+        except PublishFailed as error:
+            logger.error("%d presence announcements were lost: %s", len(envelopes), error)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor, _with_healthy_connection, work
+        )
+
+
+def _with_healthy_connection(work: Callable[[], T]) -> T:
+    """Run *work*; a connection that failed is closed, so the next group gets a new one."""
+    try:
+        return work()
+    except (DatabaseError, InterfaceError):
+        connections.close_all()
+        raise
+
+
+def _answer(answer: asyncio.Future[Roster | None], joining: Join, outcome: store.Outcome) -> None:
+    if joining in outcome.banned:
+        answer.set_exception(SubscriptionRefused("This user is banned"))
+    elif joining in outcome.crowded:
+        answer.set_exception(
+            LimitReached(f"Presence channel is full: {joining.limit} members at most")
+        )
+    else:
+        answer.set_result(outcome.rosters.get((joining.app_id, joining.channel)))
+
+
+def _envelope(change: Change) -> Envelope:
+    if change.present:
+        text = encode_member_added(change.channel, change.member)
+    else:
+        text = encode_member_removed(change.channel, change.member.user_id)
+    return Envelope(
+        change.app_id,
+        change.channel,
+        text,
+        change.socket_id,
+        Announcement(change.member.user_id, change.version),
+    )
+
+
+_ledgers: loops.PerLoop[Ledger] = loops.PerLoop(Ledger)
+current = _ledgers.current
+peek = _ledgers.peek

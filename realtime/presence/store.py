@@ -1,0 +1,390 @@
+"""One transaction: what happened in a process goes in, what thereby changed comes out.
+
+Plain synchronous Django.  Groups of different processes may run at the same time: member
+rows are locked in key order, so they cannot deadlock, and counted only under the lock, so
+two processes never both see a user's first connection.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import Count, Model, Q, QuerySet, Sum
+from django.utils import timezone
+
+from realtime.models import Member, Membership, Occupancy, RealtimeUser, Server
+from realtime.presence import lease
+from realtime.protocol import messages
+
+Row = TypeVar("Row", bound=Model)
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A connection subscribed as a member."""
+
+    app_id: str
+    channel: str
+    socket_id: str
+    member: messages.Member
+    limit: int | None = None
+    """Members the channel may have; ``None`` for any number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """A connection left."""
+
+    app_id: str
+    channel: str
+    socket_id: str
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Occupy:
+    """A channel has that many subscriptions in this process now."""
+
+    app_id: str
+    channel: str
+    subscriptions: int
+
+
+Transition = Join | Leave | Occupy
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What everybody in the channel must hear."""
+
+    app_id: str
+    channel: str
+    member: messages.Member
+    present: bool
+    version: int
+    socket_id: str | None
+    """The connection that caused it, which knows already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """The members of one channel as of one commit."""
+
+    text: str
+    """Encoded as the data of ``subscription_succeeded``."""
+    versions: dict[str, int]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a group brought about."""
+
+    changes: list[Change] = field(default_factory=list)
+    rosters: dict[tuple[str, str], Roster] = field(default_factory=dict)
+    """By app id and channel, for every channel somebody joined."""
+    banned: set[Join] = field(default_factory=set)
+    crowded: set[Join] = field(default_factory=set)
+
+
+def apply(server_id: UUID, transitions: Sequence[Transition], lease_seconds: float) -> Outcome:
+    """Write *transitions* in order, in one transaction; return what became visible.
+
+    A member becomes present with its first membership anywhere and absent with its last.
+
+    Raises:
+        LeaseLost: this server was reaped meanwhile; nothing was written.
+    """
+    outcome = Outcome()
+    with transaction.atomic():
+        # First a write: SQLite takes its one write lock here, and waits for it.
+        lease.renew(server_id, lease_seconds)
+        joins = [item for item in transitions if isinstance(item, Join)]
+        outcome.banned = _banned(joins)
+        outcome.crowded = _crowded([join for join in joins if join not in outcome.banned])
+        refused = outcome.banned | outcome.crowded
+        moves = [
+            item for item in transitions if not isinstance(item, Occupy) and item not in refused
+        ]
+        _write_users([join for join in joins if join not in refused])
+        outcome.changes = _move(server_id, moves)
+        _write_occupancy(server_id, [item for item in transitions if isinstance(item, Occupy)])
+        outcome.rosters = {
+            key: roster(*key)
+            for key in {
+                (join.app_id, join.channel)
+                for join in joins
+                if join not in refused and join.channel != Member.ONLINE
+            }
+        }
+    return outcome
+
+
+def reap() -> list[Change]:
+    """Remove servers whose lease ran out, and everybody only they held."""
+    changes: list[Change] = []
+    with transaction.atomic():
+        dead = list(_lock(Server.objects.dead().order_by("pk"), skip_locked=True))
+        for server in dead:
+            held = Membership.objects.filter(server=server).select_related("member__user")
+            moves = [
+                Leave(
+                    membership.member.app_id,
+                    membership.member.channel,
+                    membership.socket_id,
+                    membership.member.user.user_id,
+                )
+                for membership in held
+            ]
+            changes += _move(server.pk, moves)
+            server.delete()
+    return changes
+
+
+def roster(app_id: str, channel: str) -> Roster:
+    """Who is in a presence channel."""
+    rows = (
+        Member.objects.present()
+        .filter(app_id=app_id, channel=channel)
+        .order_by("changed_at", "pk")
+        .values_list("user__user_id", "user_info", "version")
+    )
+    members, versions = [], {}
+    for user_id, user_info, version in rows:
+        members.append(messages.Member(user_id, user_info))
+        versions[user_id] = version
+    return Roster(messages.encode_members(members), versions)
+
+
+def occupied(app_id: str, prefix: str = "") -> dict[str, int]:
+    """Subscriptions by channel, of channels that have any."""
+    rows = (
+        Occupancy.objects.live()
+        .filter(app_id=app_id, channel__startswith=prefix)
+        .values_list("channel")
+        .annotate(total=Sum("subscriptions"))
+        .order_by("channel")
+    )
+    # SQLite compares LIKE without case; Pusher's names have case.
+    return {channel: total for channel, total in rows if channel.startswith(prefix)}
+
+
+def subscriptions(app_id: str, channels: Iterable[str]) -> dict[str, int]:
+    """Subscriptions of *channels*; those without any are missing."""
+    rows = (
+        Occupancy.objects.live()
+        .filter(app_id=app_id, channel__in=list(channels))
+        .values_list("channel")
+        .annotate(total=Sum("subscriptions"))
+    )
+    return dict(rows)
+
+
+def user_counts(app_id: str, channels: Iterable[str]) -> dict[str, int]:
+    """Distinct members of *channels*; those without any are missing."""
+    rows = (
+        Member.objects.present()
+        .filter(app_id=app_id, channel__in=list(channels))
+        .values_list("channel")
+        .annotate(total=Count("pk"))
+    )
+    return dict(rows)
+
+
+def user_ids(app_id: str, channel: str) -> list[str]:
+    """The members of one presence channel."""
+    return list(
+        Member.objects.present()
+        .filter(app_id=app_id, channel=channel)
+        .order_by("changed_at", "pk")
+        .values_list("user__user_id", flat=True)
+    )
+
+
+def connection_count(app_id: str, user_id: str) -> int:
+    """Connections of a user anywhere: signed in, or in a presence channel."""
+    return (
+        Membership.objects.filter(
+            member__user=RealtimeUser.key_of(app_id, user_id),
+        )
+        .values("socket_id")
+        .distinct()
+        .count()
+    )
+
+
+# ---- inside the transaction -------------------------------------------------------------
+
+
+def _banned(joins: Sequence[Join]) -> set[Join]:
+    keys = {RealtimeUser.key_of(join.app_id, join.member.user_id): join for join in joins}
+    if not keys:
+        return set()
+    found = set(
+        RealtimeUser.objects.banned().filter(pk__in=list(keys)).values_list("pk", flat=True)
+    )
+    return {
+        join for join in joins if RealtimeUser.key_of(join.app_id, join.member.user_id) in found
+    }
+
+
+def _crowded(joins: Sequence[Join]) -> set[Join]:
+    """The joins that would take a channel over its limit, counted in order."""
+    limited = [join for join in joins if join.limit is not None]
+    inside: dict[tuple[str, str], set[str]] = {}
+    crowded = set()
+    for join in limited:
+        key = (join.app_id, join.channel)
+        if key not in inside:
+            inside[key] = set(user_ids(*key))
+        users = inside[key]
+        if join.member.user_id in users:
+            continue
+        if join.limit is not None and len(users) >= join.limit:
+            crowded.add(join)
+        else:
+            users.add(join.member.user_id)
+    return crowded
+
+
+def _write_users(joins: Sequence[Join]) -> None:
+    """Remember the users; what they show of themselves comes from the latest join."""
+    now = timezone.now()
+    latest = {RealtimeUser.key_of(join.app_id, join.member.user_id): join for join in joins}
+    if not latest:
+        return
+    RealtimeUser.objects.bulk_create(
+        [
+            RealtimeUser(
+                id=key,
+                app_id=join.app_id,
+                user_id=join.member.user_id,
+                user_info=join.member.user_info,
+                first_seen_at=now,
+                last_seen_at=now,
+            )
+            for key, join in sorted(latest.items())
+        ],
+        update_conflicts=True,
+        unique_fields=["id"],
+        update_fields=["user_info", "last_seen_at"],
+    )
+
+
+def _move(server_id: UUID, moves: Sequence[Join | Leave]) -> list[Change]:
+    """Write memberships in and out; return who came and who went."""
+    if not moves:
+        return []
+    last: dict[tuple[UUID, str], Join | Leave] = {}
+    """The last word about each subscription: a join and its leave cancel each other."""
+    for move in moves:
+        key = (_member_key(move), move.socket_id)
+        last.pop(key, None)
+        last[key] = move
+    joins = {key: move for key, move in last.items() if isinstance(move, Join)}
+    leaves = [key for key, move in last.items() if isinstance(move, Leave)]
+    _insert_members(joins)
+    keys = sorted({member_key for member_key, _ in last})
+    members = {
+        member.pk: member
+        for member in _lock(
+            Member.objects.filter(pk__in=keys).select_related("user").order_by("pk")
+        )
+    }
+    if leaves:
+        Membership.objects.filter(pk__in=[Membership.key_of(*key) for key in leaves]).delete()
+    Membership.objects.bulk_create(
+        [
+            Membership(
+                id=Membership.key_of(*key),
+                member_id=key[0],
+                server_id=server_id,
+                socket_id=key[1],
+            )
+            for key in joins
+        ],
+        ignore_conflicts=True,
+    )
+    return _settle(members, last)
+
+
+def _insert_members(joins: dict[tuple[UUID, str], Join]) -> None:
+    missing = {
+        member_key: Member(
+            id=member_key,
+            user_id=RealtimeUser.key_of(join.app_id, join.member.user_id),
+            app_id=join.app_id,
+            channel=join.channel,
+        )
+        for (member_key, _), join in joins.items()
+    }
+    Member.objects.bulk_create([missing[key] for key in sorted(missing)], ignore_conflicts=True)
+
+
+def _settle(
+    members: dict[UUID, Member], last: dict[tuple[UUID, str], Join | Leave]
+) -> list[Change]:
+    """Count the memberships of locked *members*; write and return whose presence changed."""
+    counts = dict(
+        Membership.objects.filter(member__in=list(members))
+        .values_list("member_id")
+        .annotate(total=Count("pk"))
+    )
+    now = timezone.now()
+    changes, changed = [], []
+    for (member_key, socket_id), move in last.items():
+        member = members.get(member_key)
+        if member is None or member.present == (counts.get(member_key, 0) > 0):
+            continue
+        member.present = not member.present
+        member.version = max(member.version + 1, int(now.timestamp() * 1_000_000))
+        member.changed_at = now
+        if isinstance(move, Join):
+            member.user_info = move.member.user_info
+        changed.append(member)
+        changes.append(
+            Change(
+                member.app_id,
+                member.channel,
+                messages.Member(member.user.user_id, member.user_info),
+                member.present,
+                member.version,
+                socket_id,
+            )
+        )
+    if changed:
+        Member.objects.bulk_update(changed, ["present", "version", "changed_at", "user_info"])
+    return changes
+
+
+def _write_occupancy(server_id: UUID, items: Sequence[Occupy]) -> None:
+    latest = {(item.app_id, item.channel): item.subscriptions for item in items}
+    vacated = [key for key, total in latest.items() if not total]
+    if vacated:
+        gone = Q()
+        for app_id, channel in vacated:
+            gone |= Q(app_id=app_id, channel=channel)
+        Occupancy.objects.filter(gone, server=server_id).delete()
+    Occupancy.objects.bulk_create(
+        [
+            Occupancy(server_id=server_id, app_id=key[0], channel=key[1], subscriptions=total)
+            for key, total in latest.items()
+            if total
+        ],
+        update_conflicts=True,
+        unique_fields=["server", "app_id", "channel"],
+        update_fields=["subscriptions"],
+    )
+
+
+def _member_key(move: Join | Leave) -> UUID:
+    user_id = move.member.user_id if isinstance(move, Join) else move.user_id
+    return Member.key_of(move.app_id, move.channel, user_id)
+
+
+def _lock(rows: QuerySet[Row], *, skip_locked: bool = False) -> QuerySet[Row]:
+    """Lock *rows* where the database can; SQLite has one writer at a time anyway."""
+    if not connection.features.has_select_for_update:
+        return rows
+    return rows.select_for_update(skip_locked=skip_locked, of=("self",))

@@ -1,0 +1,119 @@
+"""The outgoing half of one connection, and what bounds it.
+
+Everything a connection sends, replies and events alike, leaves through one ``push``, so
+nothing overtakes anything.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+Sender = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Socket:
+    """A queue and a short-lived task in front of ASGI's ``send``.
+
+    Args:
+        send: ASGI's ``send`` of the connection; it may wait for as long as the peer likes.
+        backlog_chars: unsent characters after which the peer counts as too slow.
+        drop: called once, when it is; must not raise.  The connection is over by then.
+    """
+
+    __slots__ = (
+        "_backlog_chars",
+        "_close",
+        "_drop",
+        "_over",
+        "_send",
+        "_unsent",
+        "_waiting",
+        "_writer",
+        "app_id",
+        "dropped",
+        "socket_id",
+    )
+
+    def __init__(
+        self,
+        app_id: str,
+        socket_id: str,
+        send: Sender,
+        *,
+        backlog_chars: int,
+        drop: Callable[[], object],
+    ) -> None:
+        self.app_id = app_id
+        self.socket_id = socket_id
+        self._send = send
+        self._backlog_chars = backlog_chars
+        self._drop = drop
+        self._unsent = 0
+        self._waiting: deque[str] = deque()
+        self._writer: asyncio.Task[None] | None = None
+        self._close: tuple[int, str] | None = None
+        self._over = False
+        self.dropped = False
+        """Whether the peer was given up because it does not read."""
+
+    def push(self, text: str) -> None:
+        """Queue one text frame; never waits, never raises."""
+        if self._over:
+            return
+        self._unsent += len(text)
+        if self._unsent > self._backlog_chars:
+            self._give_up()
+            return
+        self._waiting.append(text)
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write())
+
+    def close(self, code: int, reason: str) -> None:
+        """Close once everything pushed before has left; later pushes are ignored."""
+        if self._over:
+            return
+        self._over = True
+        self._close = (code, reason)
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write())
+
+    def abandon(self) -> None:
+        """Forget what is queued: the peer is gone."""
+        self._over = True
+        self._waiting.clear()
+        if self._writer is not None:
+            self._writer.cancel()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will be accepted."""
+        return self._over
+
+    def _give_up(self) -> None:
+        logger.warning(
+            "dropped slow socket %s of app %s: %d characters unsent",
+            self.socket_id,
+            self.app_id,
+            self._unsent,
+        )
+        self.dropped = True
+        self.abandon()
+        self._drop()
+
+    async def _write(self) -> None:
+        try:
+            while self._waiting:
+                text = self._waiting.popleft()
+                await self._send({"type": "websocket.send", "text": text})
+                self._unsent -= len(text)
+            if self._close is not None:
+                code, reason = self._close
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        except OSError:
+            self.abandon()  # the peer went away; its disconnect message is on its way
+        finally:
+            self._writer = None

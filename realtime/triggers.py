@@ -1,0 +1,203 @@
+"""Sending events from Django code, and what the HTTP API shares with it.
+
+Everything is checked in the caller's stack, encoded once, and sent when the transaction
+around the call has committed.  Names and parameters are those of the official library.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import transaction
+
+from realtime import applications, layer, loops
+from realtime.layer import Envelope, PublishFailed
+from realtime.protocol.app import App
+from realtime.protocol.errors import DataTooLarge, InvalidTrigger
+from realtime.protocol.messages import encode_event
+from realtime.protocol.names import (
+    check_event_name,
+    check_triggerable,
+    is_signin_user_id,
+    is_socket_id,
+    user_channel,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def trigger(
+    channels: str | Sequence[str],
+    event_name: str,
+    data: object,
+    socket_id: str | None = None,
+    *,
+    app_id: str | None = None,
+    using: str | None = None,
+) -> None:
+    """Send an event to *channels* once the current transaction has committed.
+
+    Outside a transaction it is sent at once.  A rolled-back transaction sends nothing.
+
+    Args:
+        data: text goes out as it is, anything else as JSON.
+        socket_id: the one connection that does not get the event, usually the sender's.
+        app_id: the app, where a site has several.
+        using: the database of the transaction, where a site has several.
+
+    Raises:
+        InvalidTrigger: a name or the data breaks a limit.  Raised here, not after commit.
+        TypeError: an argument is of the wrong type.
+        PublishFailed: the channel layer did not take the event.  Within a transaction this
+            is logged instead: what is committed cannot be taken back.
+    """
+    app = applications.default(app_id)
+    send_on_commit(encode(app, channels, event_name, _text(data), socket_id), using=using)
+
+
+def trigger_batch(
+    batch: Sequence[Mapping[str, Any]], *, app_id: str | None = None, using: str | None = None
+) -> None:
+    """Send several events, in order, as ``trigger`` does.
+
+    Args:
+        batch: at most ten of ``{"channel", "name", "data"}``, each with an optional
+            ``"socket_id"``.
+
+    Raises:
+        InvalidTrigger: any of them breaks a limit; then none is sent.
+    """
+    app = applications.default(app_id)
+    send_on_commit(encode_batch(app, [{**item, "data": _text(item["data"])} for item in batch]),
+                   using=using)  # fmt: skip
+
+
+def send_to_user(
+    user_id: str,
+    event_name: str,
+    data: object,
+    *,
+    app_id: str | None = None,
+    using: str | None = None,
+) -> None:
+    """Send an event to every connection signed in as *user_id*, as ``trigger`` does."""
+    if not isinstance(user_id, str):
+        raise TypeError(f"user_id must be a string, not {type(user_id).__name__}")
+    app = applications.default(app_id)
+    if not is_signin_user_id(user_id, app.limits):
+        raise InvalidTrigger("Invalid user id")
+    trigger(user_channel(user_id), event_name, data, app_id=app.id, using=using)
+
+
+async def atrigger(
+    channels: str | Sequence[str],
+    event_name: str,
+    data: object,
+    socket_id: str | None = None,
+    *,
+    app_id: str | None = None,
+) -> None:
+    """``trigger`` for coroutines, which have no transaction: it is sent at once."""
+    app = await _adefault(app_id)
+    await layer.publish(encode(app, channels, event_name, _text(data), socket_id))
+
+
+async def atrigger_batch(batch: Sequence[Mapping[str, Any]], *, app_id: str | None = None) -> None:
+    """``trigger_batch`` for coroutines."""
+    app = await _adefault(app_id)
+    items = [{**item, "data": _text(item["data"])} for item in batch]
+    await layer.publish(encode_batch(app, items))
+
+
+async def asend_to_user(
+    user_id: str, event_name: str, data: object, *, app_id: str | None = None
+) -> None:
+    """``send_to_user`` for coroutines."""
+    app = await _adefault(app_id)
+    if not is_signin_user_id(user_id, app.limits):
+        raise InvalidTrigger("Invalid user id")
+    await layer.publish(encode(app, user_channel(user_id), event_name, _text(data)))
+
+
+def encode(
+    app: App,
+    channels: str | Sequence[str],
+    event_name: str,
+    data: str,
+    socket_id: str | None = None,
+) -> list[Envelope]:
+    """Check one event and encode it for each of its channels.
+
+    Raises:
+        InvalidTrigger, DataTooLarge: it breaks a limit.
+        TypeError: an argument is of the wrong type.
+    """
+    names = [channels] if isinstance(channels, str) else list(dict.fromkeys(channels))
+    limits = app.limits
+    if not names:
+        raise InvalidTrigger("An event needs at least one channel")
+    if len(names) > limits.channels_per_trigger:
+        raise InvalidTrigger(f"An event may go to {limits.channels_per_trigger} channels at most")
+    for value in (*names, event_name):
+        if not isinstance(value, str):
+            raise TypeError(f"channel and event names must be text, not {type(value).__name__}")
+    for name in names:
+        check_triggerable(name, limits)
+    check_event_name(event_name, limits)
+    if len(data.encode("utf-8", "surrogatepass")) > limits.event_data_bytes:
+        raise DataTooLarge(
+            "The data content of this event exceeds the allowed maximum"
+            f" ({limits.event_data_bytes} bytes). See https://pusher.com/docs/channels/"
+            "server_api/http-api#publishing-events for more info"
+        )
+    if socket_id is not None and not is_socket_id(socket_id):
+        raise InvalidTrigger("Invalid socket_id")
+    return [
+        Envelope(app.id, name, encode_event(event_name, name, data), socket_id) for name in names
+    ]
+
+
+def encode_batch(app: App, items: Sequence[Mapping[str, Any]]) -> list[Envelope]:
+    """Check several events and encode them, in order; see ``encode``."""
+    if len(items) > app.limits.events_per_batch:
+        raise InvalidTrigger(f"Batch too large: {app.limits.events_per_batch} events at most")
+    envelopes: list[Envelope] = []
+    for item in items:
+        envelopes += encode(app, item["channel"], item["name"], item["data"], item.get("socket_id"))
+    return envelopes
+
+
+def send_now(envelopes: Sequence[Envelope]) -> None:
+    """Publish from synchronous code; see ``layer.publish``."""
+    loops.from_sync(partial(layer.publish, envelopes))
+
+
+def send_on_commit(envelopes: Sequence[Envelope], *, using: str | None = None) -> None:
+    """Publish when the transaction commits, or now where there is none."""
+    if transaction.get_connection(using).in_atomic_block:
+        transaction.on_commit(partial(_send_or_log, envelopes), using=using, robust=True)
+    else:
+        send_now(envelopes)
+
+
+def _send_or_log(envelopes: Sequence[Envelope]) -> None:
+    try:
+        send_now(envelopes)
+    except PublishFailed as error:
+        logger.error("%d events of a committed transaction were lost: %s", len(envelopes), error)
+
+
+def _text(data: object) -> str:
+    if isinstance(data, str):
+        return data
+    if isinstance(data, bytes | bytearray):
+        raise TypeError("event data must be text or JSON, not bytes")
+    return json.dumps(data, cls=DjangoJSONEncoder, separators=(",", ":"), allow_nan=False)
+
+
+async def _adefault(app_id: str | None) -> App:
+    return await sync_to_async(applications.default)(app_id)

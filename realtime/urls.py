@@ -1,0 +1,49 @@
+"""URLs to include at the root of a site, or below a prefix.
+
+None ends with a slash and none redirects: server libraries follow no redirect, and one
+would spoil the signature.
+"""
+
+from django.urls import path, re_path
+
+from realtime.api import auth_views, moderation_views, views
+
+app_name = "realtime"
+
+urlpatterns = [
+    path("apps/<str:app_id>/events", views.EventsView.as_view(), name="events"),
+    path("apps/<str:app_id>/batch_events", views.BatchEventsView.as_view(), name="batch-events"),
+    path("apps/<str:app_id>/channels", views.ChannelsView.as_view(), name="channels"),
+    path("apps/<str:app_id>/channels/<str:channel>", views.ChannelView.as_view(), name="channel"),
+    path("apps/<str:app_id>/channels/<str:channel>/users", views.UsersView.as_view(), name="users"),
+    path(
+        "apps/<str:app_id>/users/<str:user_id>/terminate_connections",
+        views.TerminateView.as_view(),
+        name="terminate",
+    ),
+    # The official Python library, up to 3.3.4, leaves the app out of this one path.
+    path(
+        "users/<str:user_id>/terminate_connections",
+        views.TerminateView.as_view(),
+        name="terminate-without-app",
+    ),
+    re_path(r"^apps/.*\Z", views.NotFoundView.as_view(), name="not-found"),
+    path("pusher/auth", auth_views.ChannelAuthView.as_view(), name="channel-auth"),
+    path("pusher/user-auth", auth_views.UserAuthView.as_view(), name="user-auth"),
+    path("realtime/users", moderation_views.UsersView.as_view(), name="moderation-users"),
+    path(
+        "realtime/users/<str:user_id>/kick",
+        moderation_views.KickView.as_view(),
+        name="moderation-kick",
+    ),
+    path(
+        "realtime/users/<str:user_id>/ban",
+        moderation_views.BanView.as_view(),
+        name="moderation-ban",
+    ),
+    path(
+        "realtime/users/<str:user_id>/lift",
+        moderation_views.LiftView.as_view(),
+        name="moderation-lift",
+    ),
+]

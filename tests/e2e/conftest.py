@@ -1,0 +1,159 @@
+"""Sites, clients and libraries.  Sites run once per session; tests share them, not their users."""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pusher as pusher_http
+import pytest
+
+from tests.e2e import sites as site_module
+from tests.e2e.nodejs import Client, Node
+from tests.e2e.sites import App, Server, Site, User
+from tests.e2e.wire import Wire, wire
+
+HERE = Path(__file__).parent
+LOG_TAIL = 8_000
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """A failure comes with the logs of the servers it talked to."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            for server in getattr(value, "servers", []):
+                report.sections.append(
+                    (f"{value.kind}: {server.log.name}", server.log.read_text()[-LOG_TAIL:])
+                )
+    return report
+
+
+@pytest.fixture(scope="session")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Site]]:
+    """Starts each kind of site once; at the end no server may have logged a traceback."""
+    running: dict[str, Site] = {}
+    with ExitStack() as stack:
+
+        def start(kind: str) -> Site:
+            if kind not in running:
+                home = tmp_path_factory.mktemp(kind)
+                running[kind] = stack.enter_context(site_module.running(kind, home))
+            return running[kind]
+
+        yield start
+    logs = [server.log for site in running.values() for server in site.servers]
+    broken = [log.read_text() for log in logs if "Traceback" in log.read_text()]
+    assert not broken, "\n".join(broken)
+
+
+@pytest.fixture(params=["daphne-memory", "uvicorn-redis"])
+def site(request: pytest.FixtureRequest, sites: Callable[[str], Site]) -> Site:
+    """One process with nothing around it, and two that share a Valkey and a PostgreSQL."""
+    return sites(request.param)
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A process full of pusher-js clients."""
+    process = Node("client.mjs", tmp_path_factory.mktemp("node") / "client.log")
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="session")
+def unique() -> Callable[[str], str]:
+    """Names that no other test uses."""
+    numbers = itertools.count(1)
+    return lambda prefix: f"{prefix}{next(numbers)}"
+
+
+@pytest.fixture
+def new_client(node: Node, unique: Callable[[str], str]) -> Iterator[Callable[..., Client]]:
+    """Makes pusher-js clients of any server that start to connect; they leave with the test."""
+    made: list[Client] = []
+
+    def start(server: Server, key: str, user: User | None = None, **options: object) -> Client:
+        client = Client(node, unique("client-"))
+        client.connect(server, key, user, **options)
+        made.append(client)
+        return client
+
+    yield start
+    for client in made:
+        client.call("disconnect")
+
+
+@pytest.fixture
+def connect(site: Site, new_client: Callable[..., Client]) -> Callable[..., Client]:
+    """Makes connected pusher-js clients of the site: ``connect(user, at=server)``."""
+
+    def start(user: User | None = None, *, at: Server | None = None, **options: object) -> Client:
+        client = new_client(at or site.first, site.app.key, user, **options)
+        client.wait_for_state("connected")
+        return client
+
+    return start
+
+
+@pytest.fixture
+def open_wire(site: Site) -> Iterator[Callable[..., Wire]]:
+    """Opens bare WebSockets: ``open_wire(at=server)``."""
+    with ExitStack() as stack:
+        yield lambda at=None: stack.enter_context(wire(at or site.first, site.app.key))
+
+
+def http_library(app: App, server: Server) -> pusher_http.Pusher:
+    """The official Python server library, pointed at *server*."""
+    return pusher_http.Pusher(
+        app_id=app.id,
+        key=app.key,
+        secret=app.secret,
+        host="127.0.0.1",
+        port=server.port,
+        ssl=False,
+    )
+
+
+@pytest.fixture
+def pusher(site: Site) -> pusher_http.Pusher:
+    """The Python server library at another process than the clients, where there is one."""
+    return http_library(site.app, site.last)
+
+
+@pytest.fixture
+def channel(unique: Callable[[str], str]) -> str:
+    """A public channel that no other test uses."""
+    return unique("room-")
+
+
+@pytest.fixture
+def run_together() -> Callable[..., None]:
+    """Runs functions in threads, waits for all and raises what the first of them raised."""
+
+    def run(*functions: Callable[[], object]) -> None:
+        failures: list[BaseException] = []
+
+        def guarded(function: Callable[[], object]) -> None:
+            try:
+                function()
+            except BaseException as failure:
+                failures.append(failure)
+
+        threads = [threading.Thread(target=guarded, args=[function]) for function in functions]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    return run

@@ -1,0 +1,86 @@
+// Drives unmodified pusher-js clients, several in one process, each with a name.
+
+import { createRequire } from "node:module";
+
+import { emit, serve } from "./lines.mjs";
+
+const Pusher = createRequire(import.meta.url)("pusher-js");
+const clients = new Map();
+
+/** Everything `dispatcher` emits becomes an event line. */
+function report(client, source, dispatcher) {
+  dispatcher.bind_global((event, data) => {
+    emit({ client, source, event, data: plain(data) });
+  });
+}
+
+/** Data as JSON can carry it: members of a presence channel are more than plain data. */
+function plain(data) {
+  if (data && typeof data.each === "function") {
+    return { count: data.count, members: data.members, myID: data.myID };
+  }
+  return data instanceof Error ? { message: data.message } : data;
+}
+
+function authorizer(url, path, token) {
+  const headers = token ? { Authorization: `Token ${token}` } : {};
+  return { transport: "ajax", endpoint: `${url}${path}`, headers };
+}
+
+serve({
+  connect({ client, key, url, token, options }) {
+    const { hostname, port } = new URL(url);
+    const pusher = new Pusher(key, {
+      cluster: "",
+      wsHost: hostname,
+      wsPort: Number(port),
+      forceTLS: false,
+      enabledTransports: ["ws"],
+      channelAuthorization: authorizer(url, "/pusher/auth", token),
+      userAuthentication: authorizer(url, "/pusher/user-auth", token),
+      ...options,
+    });
+    clients.set(client, pusher);
+    report(client, "connection", pusher.connection);
+    report(client, "user", pusher.user);
+    report(client, "watchlist", pusher.user.watchlist);
+  },
+  subscribe({ client, channel }) {
+    const pusher = clients.get(client);
+    const known = pusher.channel(channel);
+    const subscription = pusher.subscribe(channel);
+    if (subscription !== known) {
+      report(client, channel, subscription);
+    }
+  },
+  unsubscribe({ client, channel }) {
+    clients.get(client).unsubscribe(channel);
+  },
+  bind({ client, channel, event }) {
+    clients.get(client).channel(channel).bind(event, (data, metadata) => {
+      emit({ client, source: `${channel} bound`, event, data, metadata });
+    });
+  },
+  signin({ client }) {
+    clients.get(client).signin();
+  },
+  trigger({ client, channel, event, data }) {
+    return clients.get(client).channel(channel).trigger(event, data);
+  },
+  members({ client, channel }) {
+    return plain(clients.get(client).channel(channel).members);
+  },
+  state({ client }) {
+    return clients.get(client).connection.state;
+  },
+  socket_id({ client }) {
+    return clients.get(client).connection.socket_id;
+  },
+  /** Answers after the clock of this process, which also times every retry, went on by `ms`. */
+  wait({ ms }) {
+    return new Promise((resolve) => setTimeout(resolve, ms));
+  },
+  disconnect({ client }) {
+    clients.get(client).disconnect();
+  },
+});

