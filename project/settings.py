@@ -112,11 +112,15 @@ REALTIME = {
 
 
 def _database() -> dict[str, Any]:
-    """``DATABASE_URL``, or a SQLite file in ``var/``."""
+    """``DATABASE_URL``, or a SQLite file in ``var/``.
+
+    The demo has a file of its own: its accounts, whose passwords are known, do not exist
+    where the site runs in production form.
+    """
     url = os.environ.get("DATABASE_URL")
     if not url:
         (BASE_DIR / "var").mkdir(exist_ok=True)
-        url = f"sqlite:///{BASE_DIR / 'var' / 'db.sqlite3'}"
+        url = f"sqlite:///{BASE_DIR / 'var' / ('demo.sqlite3' if DEBUG else 'site.sqlite3')}"
     database: dict[str, Any] = dict(dj_database_url.parse(url))
     if database["ENGINE"] == "django.db.backends.sqlite3":
         # A write lock taken at BEGIN waits its turn; one taken in the middle of a transaction

@@ -118,12 +118,21 @@ class BannedFilter(admin.SimpleListFilter):
 class RealtimeUserAdmin(ReadOnlyAdmin):
     """Users, their connections and channels; kick, ban and lift."""
 
-    list_display = ("user_id", "app_id", "online", "connections", "is_banned", "last_seen_at")
+    list_display = (
+        "user_id",
+        "name",
+        "app_id",
+        "online",
+        "connections",
+        "is_banned",
+        "last_seen_at",
+    )
     list_filter = (OnlineFilter, BannedFilter, "app_id")
     search_fields = ("user_id", "user_info")
     actions = ("kick_selected", "ban_selected", "lift_selected")
     readonly_fields = (
         "user_id",
+        "name",
         "app_id",
         "user_info",
         "first_seen_at",
@@ -146,6 +155,10 @@ class RealtimeUserAdmin(ReadOnlyAdmin):
                 presences=Count("members", filter=Q(members__present=True), distinct=True),
             )
         )
+
+    @admin.display(description=_("name"))
+    def name(self, user: RealtimeUser) -> str:
+        return user.display_name or "-"
 
     @admin.display(description=_("online"), boolean=True)
     def online(self, user: Any) -> bool:

@@ -15,6 +15,7 @@ Each has a section in ``docs/reference/checks.md``.
 """
 
 import fnmatch
+import os
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -207,6 +208,16 @@ def _check_in_memory(layers: dict[str, Any], alias: str) -> list[CheckMessage]:
             id="realtime.W001",
         )
     ]
+
+
+@register(Tags.compatibility)
+def check_processes(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Several worker processes, as many servers take them from WEB_CONCURRENCY, have a bus."""
+    found = _settings_or_error()
+    several = os.environ.get("WEB_CONCURRENCY", "1") not in ("", "0", "1")
+    if isinstance(found, CheckMessage) or not several:
+        return []
+    return _check_in_memory(getattr(settings, "CHANNEL_LAYERS", {}), found[0].layer)
 
 
 @register(Tags.security, deploy=True)

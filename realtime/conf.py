@@ -21,6 +21,9 @@ from realtime.protocol.app import App, Limits
 DEVELOPMENT_APP: Final = {"ID": "1001", "KEY": "demo-key", "SECRET": "demo-secret"}
 """Used with ``DEBUG`` only, where nothing is configured."""
 
+STORED_NAME_CHARS: Final = 255
+"""Ours: the width of the columns for channel names and user ids."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -136,11 +139,22 @@ def build_app(entry: Mapping[str, Any]) -> App:
     return App(**given)
 
 
-def _limits(overrides: Mapping[str, int]) -> Limits:
-    return Limits(**_known(overrides, {item.name for item in fields(Limits)}, "LIMITS"))
+def _limits(overrides: object) -> Limits:
+    given = _known(overrides, {item.name for item in fields(Limits)}, "LIMITS")
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ImproperlyConfigured(f"LIMITS[{name.upper()!r}] must be a positive number")
+    if given.get("channel_name_chars", 0) > STORED_NAME_CHARS:
+        raise ImproperlyConfigured(
+            f"LIMITS['CHANNEL_NAME_CHARS'] must be {STORED_NAME_CHARS} at most,"
+            " which is what the database keeps"
+        )
+    return Limits(**given)
 
 
-def _known(given: Mapping[str, Any], names: set[str], where: str) -> dict[str, Any]:
+def _known(given: object, names: set[str], where: str) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise ImproperlyConfigured(f"{where} must be a dictionary")
     lowered = {str(key).lower(): value for key, value in given.items()}
     for key in lowered:
         if key not in names:

@@ -187,8 +187,9 @@ class PusherConsumer(AsyncConsumer):
         except asyncio.CancelledError:
             if not self._socket.dropped:
                 raise
-            async with asyncio.timeout(_LAST_WORD_SECONDS):
-                await self._turn_away(OverCapacity())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORD_SECONDS):
+                    await self._turn_away(OverCapacity())
         except Exception:
             logger.exception("connection %s of app %s failed", socket_id, app.id)
             self._socket.close(1011, "Internal error")

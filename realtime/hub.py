@@ -29,19 +29,24 @@ BURST: Final = 64
 HELD_EVENTS: Final = 1_000
 """Ours: events held for a socket whose subscription is not confirmed yet."""
 
+RENEWAL_SECONDS: Final = 3_600
+"""Ours: far below the day after which layers forget a member of a group."""
+
 _ECHO_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
 class LocalChannel:
     """The subscribers of one channel in this process."""
 
-    __slots__ = ("floors", "group", "held", "joined", "lock", "sockets", "versions")
+    __slots__ = ("added", "floors", "group", "held", "joined", "lock", "sockets", "versions")
 
     def __init__(self, group: str) -> None:
         self.group = group
         self.lock = asyncio.Lock()
+        self.added = False
+        """Whether the layer was asked to add us to the group."""
         self.joined = False
-        """Whether the layer group is ours and has been heard."""
+        """Whether we were added, and have heard ourselves through the group."""
         self.sockets: dict[str, Socket] = {}
         self.held: dict[str, tuple[Socket, list[Envelope]]] = {}
         """Sockets whose success frame is not out yet, and what they are to get after it."""
@@ -66,6 +71,7 @@ class Hub:
         self._users: dict[tuple[str, str], dict[str, Socket]] = {}
         self._markers: dict[str, asyncio.Future[None]] = {}
         self._receiver: asyncio.Task[object] | None = None
+        self._renewer: asyncio.Task[object] | None = None
         self._starting = asyncio.Lock()
         self._stopping = False
         self._deserted = asyncio.Event()
@@ -85,16 +91,19 @@ class Hub:
                     self._layer_channel = str(await self._layer.new_channel())
                     await self._layer.group_add(layer.CONTROL_GROUP, self._layer_channel)
                 self._receiver = loops.supervise(self._receive, "hub receiver")
+                self._renewer = loops.supervise(self._renew, "hub renewer")
 
     async def stop(self) -> None:
         """Leave the layer.  Sockets are the business of ``close_all``."""
         if self._receiver is None:
             return
-        self._receiver.cancel()
-        await asyncio.wait([self._receiver])
-        self._receiver = None
-        groups = [local.group for local in self._channels.values() if local.joined]
-        for group in (*groups, layer.CONTROL_GROUP):
+        tasks = [self._receiver, self._renewer]
+        self._receiver = self._renewer = None
+        for task in tasks:
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        for group in self._groups():
             await self._layer.group_discard(group, self._layer_channel)
 
     # ---- connections and users ------------------------------------------------------
@@ -283,6 +292,7 @@ class Hub:
         marker = uuid.uuid4().hex
         heard = self._markers[marker] = asyncio.get_running_loop().create_future()
         try:
+            local.added = True
             async with layer.answering():
                 await self._layer.group_add(local.group, self._layer_channel)
             for seconds in _ECHO_SECONDS:
@@ -304,8 +314,8 @@ class Hub:
         async with local.lock:
             if not local.empty:
                 return
-            if local.joined:
-                local.joined = False
+            if local.added:
+                local.added = local.joined = False
                 await self._layer.group_discard(local.group, self._layer_channel)
             if local.empty and self._channels.get(key) is local:
                 del self._channels[key]
@@ -321,6 +331,22 @@ class Hub:
                 # receive() does not yield while messages are waiting; without a pause no
                 # writer would run, and healthy sockets would look slow.
                 await asyncio.sleep(0)
+
+    async def _renew(self) -> None:
+        """Join every group again, long before the layer forgets that we are in it.
+
+        The queue layer and the in-memory layer forget members after ``group_expiry``, by
+        default a day; joining twice does no harm on any layer.
+        """
+        while True:
+            await asyncio.sleep(RENEWAL_SECONDS)
+            for group in self._groups():
+                async with layer.answering():
+                    await self._layer.group_add(group, self._layer_channel)
+
+    def _groups(self) -> list[str]:
+        joined = [local.group for local in self._channels.values() if local.joined]
+        return [*joined, layer.CONTROL_GROUP]
 
     def _dispatch(self, message: Mapping[str, Any]) -> None:
         try:

@@ -31,6 +31,9 @@ CONTROL_GROUP: Final = "realtime.control"
 IN_MEMORY_CAPACITY: Final = 10_000
 """Ours: the layer's own default, 100, is for one consumer; our one channel is a process."""
 
+NEVER: Final = 10**9
+"""Seconds: the layer would forget the members of its groups after a day."""
+
 
 class PublishFailed(RealtimeError):
     """The layer did not take the message."""
@@ -150,7 +153,7 @@ async def answering() -> AsyncIterator[None]:
 
 @functools.cache
 def _in_memory() -> InMemoryChannelLayer:
-    return InMemoryChannelLayer(capacity=IN_MEMORY_CAPACITY)
+    return InMemoryChannelLayer(capacity=IN_MEMORY_CAPACITY, group_expiry=NEVER)
 
 
 @receiver(setting_changed)

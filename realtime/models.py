@@ -4,6 +4,7 @@ Rows that many processes write at once have a primary key computed from what the
 for, so a group of them is written and locked without being read first.
 """
 
+import json
 import secrets
 import uuid
 from typing import Any, Final
@@ -17,8 +18,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from realtime.conf import STORED_NAME_CHARS
+
 _NAMESPACE: Final = uuid.UUID("5d0a2f0c-3c29-5a0e-8a3e-9d4a6c1f7b21")
-_NAME_CHARS: Final = 255
 
 
 def row_id(*parts: str) -> uuid.UUID:
@@ -87,7 +89,7 @@ class RealtimeUser(models.Model):
 
     id = models.UUIDField(primary_key=True, editable=False)
     app_id = models.CharField(_("app id"), max_length=20)
-    user_id = models.CharField(_("user id"), max_length=_NAME_CHARS)
+    user_id = models.CharField(_("user id"), max_length=STORED_NAME_CHARS)
     user_info = models.TextField(_("user info"), null=True, blank=True)  # noqa: DJ001 - as signed
     first_seen_at = models.DateTimeField(_("first seen"), default=timezone.now)
     last_seen_at = models.DateTimeField(_("last seen"), default=timezone.now)
@@ -143,6 +145,16 @@ class RealtimeUser(models.Model):
             return False
         return self.banned_until is None or self.banned_until > timezone.now()
 
+    @property
+    def display_name(self) -> str:
+        """The name in what the user shows of itself, for people to recognise."""
+        try:
+            info = json.loads(self.user_info or "{}")
+        except ValueError:
+            return ""
+        name = info.get("name") if isinstance(info, dict) else None
+        return name if isinstance(name, str) else ""
+
     @staticmethod
     def key_of(app_id: str, user_id: str) -> uuid.UUID:
         """The primary key of a user."""
@@ -193,7 +205,7 @@ class Occupancy(models.Model):
 
     server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="occupancies")
     app_id = models.CharField(_("app id"), max_length=20)
-    channel = models.CharField(_("channel"), max_length=_NAME_CHARS)
+    channel = models.CharField(_("channel"), max_length=STORED_NAME_CHARS)
     subscriptions = models.PositiveIntegerField(_("subscriptions"))
 
     objects = OccupancyQuerySet.as_manager()
@@ -235,7 +247,7 @@ class Member(models.Model):
         RealtimeUser, on_delete=models.CASCADE, related_name="members", db_column="user_key"
     )
     app_id = models.CharField(_("app id"), max_length=20)
-    channel = models.CharField(_("channel"), max_length=_NAME_CHARS)
+    channel = models.CharField(_("channel"), max_length=STORED_NAME_CHARS)
     user_info = models.TextField(_("user info"), null=True, blank=True)  # noqa: DJ001 - as signed
     present = models.BooleanField(_("present"), default=False)
     version = models.BigIntegerField(_("version"), default=0)

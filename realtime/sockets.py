@@ -8,9 +8,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 logger = logging.getLogger(__name__)
+
+NORMAL_CLOSURE: Final = 1000
+FIRST_LIBRARY_CODE: Final = 3000
+"""RFC 6455, 7.4.2: codes below are for the protocol itself."""
 
 Sender = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -111,9 +115,20 @@ class Socket:
                 await self._send({"type": "websocket.send", "text": text})
                 self._unsent -= len(text)
             if self._close is not None:
-                code, reason = self._close
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+                await self._send_close(*self._close)
         except OSError:
             self.abandon()  # the peer went away; its disconnect message is on its way
         finally:
             self._writer = None
+
+    async def _send_close(self, code: int, reason: str) -> None:
+        try:
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        except OSError:
+            raise
+        except Exception:
+            if code == NORMAL_CLOSURE or code >= FIRST_LIBRARY_CODE:
+                raise
+            # Daphne 4.2 (Autobahn: "invalid close code") lets an application close with
+            # 1000 or 3000 and above only; clients treat 1000 as they do 1003 or 1009.
+            await self._send({"type": "websocket.close", "code": NORMAL_CLOSURE, "reason": reason})

@@ -196,7 +196,10 @@ def _text(data: object) -> str:
         return data
     if isinstance(data, bytes | bytearray):
         raise TypeError("event data must be text or JSON, not bytes")
-    return json.dumps(data, cls=DjangoJSONEncoder, separators=(",", ":"), allow_nan=False)
+    # Not escaped: the limit on data counts UTF-8 bytes, and an escape is twice as long.
+    return json.dumps(
+        data, cls=DjangoJSONEncoder, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    )
 
 
 async def _adefault(app_id: str | None) -> App:

@@ -34,7 +34,9 @@ class NewMessageSerializer(serializers.Serializer):
 
     text = serializers.CharField(max_length=2000)
     client_id = serializers.UUIDField()
-    socket_id = serializers.RegexField(r"\A\d+\.\d+\Z", required=False, allow_null=True)
+    socket_id = serializers.RegexField(
+        r"\A[0-9]{1,20}\.[0-9]{1,20}\Z", required=False, allow_null=True
+    )
 
     def validate_text(self, text: str) -> str:
         text = CONTROL_CHARACTERS.sub("", text.replace("\r\n", "\n")).strip()

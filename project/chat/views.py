@@ -37,12 +37,14 @@ class LoginView(auth_views.LoginView):
     redirect_authenticated_user = True
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        return super().get_context_data(
-            debug=settings.DEBUG,
-            demo_accounts=demo_accounts.present() if settings.DEBUG else (),
-            demo_password=demo_accounts.PASSWORD,
-            **kwargs,
-        )
+        context = super().get_context_data(**kwargs)
+        if settings.DEBUG:
+            context["debug"] = True
+            context["demo_accounts"] = demo_accounts.present()
+            context["demo_password"] = demo_accounts.PASSWORD
+            # The buttons come first; a focused field would scroll a small screen past them.
+            context["form"].fields["username"].widget.attrs.pop("autofocus", None)
+        return context
 
 
 @login_required

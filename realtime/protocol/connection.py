@@ -166,7 +166,7 @@ class Connection:
         """
         self._last_heard = now
         self._pinged_at = None
-        if len(text) > self.app.limits.message_bytes:
+        if _utf8_length(text) > self.app.limits.message_bytes:
             return [Close(1009, "Message too large")]
         try:
             message = messages.decode(text)
@@ -342,7 +342,7 @@ class Connection:
         if event.channel not in self._subscriptions:
             raise _not_subscribed(event.channel)
         self._spend_allowance(now)
-        if len(event.data.encode("utf-8", "surrogatepass")) > limits.event_data_bytes:
+        if _utf8_length(event.data) > limits.event_data_bytes:
             raise BadMessage(
                 "The data content of this event exceeds the allowed maximum"
                 f" ({limits.event_data_bytes} bytes)"
@@ -379,6 +379,10 @@ class Connection:
 
     def _fail(self, error: Fatal) -> list[Effect]:
         return [Send(messages.encode_error(error)), Close(error.code, close_reason(error))]
+
+
+def _utf8_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def close_reason(error: Fatal) -> str:

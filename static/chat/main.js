@@ -212,7 +212,7 @@ async function placeOrder(userId, name) {
   people.closeDrawer();
   try {
     await request(config.noticeUrl.replace("UID", encodeURIComponent(userId)), {});
-    if (name) notify("tick", `Notice sent to ${name}`, "Nobody else has received it.");
+    if (name) notify("tick", `Notice sent to ${name}`, "Nobody else received it.", { briefly: true });
   } catch (error) {
     explain(error, "The order could not be placed.");
   }

@@ -21,7 +21,9 @@ export function createModeration(kickUrl) {
       const url = kickUrl.replace("UID", encodeURIComponent(id));
       await request(url, { reason: reason.value.trim() });
       dialog.close();
-      notify("remove", `${name} was disconnected`, "They may come back by choosing to.");
+      notify("remove", `${name} was disconnected`, "They may come back by choosing to.", {
+        briefly: true,
+      });
     } catch (error) {
       problem.textContent = error.message;
       problem.hidden = false;

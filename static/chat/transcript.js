@@ -104,20 +104,25 @@ export function createTranscript(me, onRetry) {
     empty.hidden = true;
   }
 
+  function addFoot(row, clientId) {
+    const foot = clone("delivery-template");
+    foot.querySelector(".retry").addEventListener("click", () => onRetry(clientId));
+    row.querySelector(".message-body").append(foot);
+  }
+
+  /** Below a message of this browser: whether it is out.  Of those sent, the last one says so. */
   function showDelivery(row, delivery, problem) {
-    const foot = row.querySelector(".message-foot");
     row.dataset.delivery = delivery;
-    foot.hidden = false;
-    foot.querySelector(".delivery").textContent = {
+    row.querySelector(".delivery").textContent = {
       pending: "Sending…",
       sent: "Sent",
       failed: `Not sent. ${problem}`,
     }[delivery];
-    foot.querySelector(".retry").hidden = delivery !== "failed";
+    row.querySelector(".retry").hidden = delivery !== "failed";
     if (delivery === "failed") speak(`Your message was not sent. ${problem}`);
     if (delivery !== "sent") return;
     for (const older of list.querySelectorAll('[data-delivery="sent"]')) {
-      if (older !== row) older.querySelector(".message-foot").hidden = true;
+      if (older !== row) older.querySelector(".message-foot")?.remove();
     }
   }
 
@@ -127,7 +132,6 @@ export function createTranscript(me, onRetry) {
     showAvatar(row.querySelector(".avatar"), message.author.icon);
     row.querySelector(".author").textContent = message.author.name;
     row.querySelector(".message-text").textContent = message.text;
-    row.querySelector(".retry").addEventListener("click", () => onRetry(message.client_id));
     return row;
   }
 
@@ -173,6 +177,7 @@ export function createTranscript(me, onRetry) {
     let row = byClientId.get(message.client_id);
     if (!row) {
       row = build(message);
+      addFoot(row, message.client_id);
       byClientId.set(message.client_id, row);
       showTime(row, message.created_at);
       place(row);

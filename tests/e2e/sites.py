@@ -25,7 +25,10 @@ UVICORN_FLAGS = (
     *("--ws-max-size", "131072", "--ws-per-message-deflate", "false"),
     *("--timeout-graceful-shutdown", "20", "--backlog", "2048", "--no-access-log"),
 )
-UVICORN = (str(BIN / "uvicorn"), "project.asgi:application", *UVICORN_FLAGS, "--fd")
+UVICORN = (
+    *(str(BIN / "uvicorn"), "project.asgi:application", *UVICORN_FLAGS),
+    *("--log-level", "warning", "--fd"),
+)
 
 
 @dataclass(frozen=True)

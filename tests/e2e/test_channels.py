@@ -1,4 +1,4 @@
-"""pusher-js, unmodified, on public, private and cache channels."""
+"""pusher-js, unmodified, on public and private channels."""
 
 import pytest
 
@@ -94,26 +94,6 @@ def test_unsubscribing_and_subscribing_in_one_burst_ends_subscribed(open_wire, p
     pusher.trigger(channel, "greet", {})
 
     wire.wait_for("greet")
-
-
-@pytest.mark.spec(109, 110)
-def test_cache_channel_starts_with_the_last_event(connect, pusher, unique):
-    channel, client = unique("cache-"), connect()
-    pusher.trigger(channel, "price", 41)
-    pusher.trigger(channel, "price", 42)
-
-    client.subscribe(channel)
-
-    assert client.wait_for("price", on=channel).data == 42
-
-
-@pytest.mark.spec(111)
-def test_empty_cache_channel_says_so(connect, unique):
-    channel, client = unique("cache-"), connect()
-
-    client.subscribe(channel)
-
-    client.wait_for("pusher:cache_miss", on=channel)
 
 
 @pytest.fixture

@@ -129,10 +129,8 @@ def test_banned_user_is_disconnected_and_refused_on_return(signed_in, connect, s
     assert stays_away(client)
     returned = connect(user, at=site.last)
     returned.call("signin")
-    returned.wait_for("error", on="connection")
-    assert "pusher:signin_success" not in [
-        seen.data.get("event") for seen in returned.mailbox if seen.event == "message"
-    ]
+    refusal = returned.wait_for("pusher:signin_error", on="user").data
+    assert refusal["status"] == 403
 
 
 def test_banned_user_is_refused_private_channels(signed_in, connect, site, staff_do, unique):

@@ -1,0 +1,149 @@
+"""The ``REALTIME`` setting."""
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from realtime import conf
+from realtime.protocol.app import App, Limits
+
+ONE = {"APP_ID": "7", "APP_KEY": "k", "APP_SECRET": "s"}
+
+
+def test_every_key_has_a_default():
+    site = conf.read({})
+
+    assert (site.lease_seconds, site.max_connections, site.activity_timeout_seconds) == (
+        6,
+        10_000,
+        120,
+    )
+
+
+def test_the_app_of_the_setting_is_complete():
+    site = conf.read(
+        {
+            **ONE,
+            "CLIENT_EVENTS": False,
+            "TLS_ONLY": True,
+            "ALLOWED_ORIGINS": ["https://example.com"],
+            "MAX_APP_CONNECTIONS": 5,
+            "LIMITS": {"PRESENCE_MEMBERS": 3},
+        }
+    )
+
+    assert site.configured_apps() == (
+        App(
+            id="7",
+            key="k",
+            secret="s",
+            client_events=False,
+            tls_only=True,
+            allowed_origins=("https://example.com",),
+            max_connections=5,
+            limits=Limits(presence_members=3),
+        ),
+    )
+
+
+def test_more_apps_follow_the_first():
+    other = {"ID": 8, "KEY": "k8", "SECRET": "s8", "CLIENT_EVENTS": False}
+
+    first, second = conf.read({**ONE, "APPS": [other]}).configured_apps()
+
+    assert first.id == "7"
+    assert second == App(id="8", key="k8", secret="s8", client_events=False)
+
+
+def test_an_app_id_may_be_written_as_a_number():
+    [app] = conf.read({**ONE, "APP_ID": 7}).configured_apps()
+
+    assert app.id == "7"
+
+
+def test_the_development_app_exists_with_debug(settings):
+    settings.DEBUG = True
+
+    [app] = conf.read({}).configured_apps()
+
+    assert (app.id, app.key, app.secret) == ("1001", "demo-key", "demo-secret")
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_the_development_app_gives_way_to_others(settings, debug):
+    settings.DEBUG = debug
+    other = {"ID": "8", "KEY": "k8", "SECRET": "s8"}
+
+    assert [app.id for app in conf.read({"APPS": [other]}).configured_apps()] == ["8"]
+
+
+def test_without_debug_there_is_no_development_app(settings):
+    settings.DEBUG = False
+
+    assert conf.read({}).configured_apps() == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ("text", "REALTIME must be a dictionary"),
+        ({"APP_SECRT": "x"}, "unknown key APP_SECRT; did you mean APP_SECRET?"),
+        ({"ZZZ": 1}, r"unknown key ZZZ\Z"),
+        ({"LIMITS": {"PRESENCE_MEMBRS": 1}}, "LIMITS has an unknown key PRESENCE_MEMBRS"),
+        ({"LIMITS": 5}, "LIMITS"),
+        ({"LIMITS": {"PRESENCE_MEMBERS": "100"}}, "PRESENCE_MEMBERS"),
+        ({"ALLOWED_ORIGINS": "https://example.com"}, "'ALLOWED_ORIGINS'] must be a list"),
+        ({"APPS": {"ID": "1"}}, "'APPS'] must be a list"),
+        ({"LEASE_SECONDS": "6"}, "'LEASE_SECONDS'] must be of type int, not str"),
+        ({"LEASE_SECONDS": True}, "'LEASE_SECONDS'] must be of type int, not bool"),
+        ({"MAX_CONNECTIONS": 1.5}, "'MAX_CONNECTIONS'] must be of type int, not float"),
+        ({"MAX_APP_CONNECTIONS": "5"}, "'MAX_APP_CONNECTIONS'] must be of type int, not str"),
+        ({"TLS_ONLY": "yes"}, "'TLS_ONLY'] must be of type bool, not str"),
+        ({"APP_KEY": 5}, "'APP_KEY'] must be of type str, not int"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(given, complaint):
+    with pytest.raises(ImproperlyConfigured, match=complaint.replace("[", r"\[")):
+        conf.read(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"APP_ID": "7"}, "app without KEY"),
+        ({"APP_ID": "7", "APP_KEY": "k"}, "app without SECRET"),
+        ({"APP_KEY": "k", "APP_SECRET": "s"}, "app without ID"),
+        ({"APPS": [{"ID": "7", "KEY": "k", "SECRET": "s", "NAME": "x"}]}, "unknown key NAME"),
+        ({"APPS": [{"ID": "7", "KEY": "k", "SECRET": "s", "ALLOWED_ORIGINS": "*"}]}, "a list"),
+        ({"APPS": ["7"]}, "app"),
+    ],
+)
+def test_an_app_that_cannot_be_used_is_refused(given, complaint):
+    with pytest.raises(ImproperlyConfigured, match=complaint):
+        conf.read(given).configured_apps()
+
+
+@pytest.mark.parametrize("value", [2, 2.5])
+def test_seconds_may_be_fractions(value):
+    assert conf.read({"LEASE_SECONDS": value}).lease_seconds == value
+
+
+def test_the_secret_is_in_no_representation():
+    site = conf.read({**ONE, "APP_SECRET": "hidden", "APPS": [{**ONE, "SECRET": "hidden"}]})
+
+    assert "hidden" not in repr(site)
+    assert "hidden" not in repr(conf.read({**ONE, "APP_SECRET": "hidden"}).configured_apps())
+
+
+def test_the_setting_is_read_once_and_again_after_a_change(settings):
+    before = conf.get()
+    assert conf.get() is before
+
+    settings.REALTIME = {**settings.REALTIME, "LEASE_SECONDS": 9}
+
+    assert conf.get().lease_seconds == 9
+
+
+def test_a_site_without_the_setting_gets_the_defaults(settings):
+    del settings.REALTIME
+
+    assert conf.get() == conf.Settings()

@@ -1,0 +1,612 @@
+"""The one way events reach the subscribers of a process."""
+
+import asyncio
+import json
+import logging
+import time
+
+import pytest
+
+from realtime import hub as hub_module
+from realtime.layer import (
+    CONTROL_GROUP,
+    Announcement,
+    Envelope,
+    PublishFailed,
+    layer_group,
+    publish,
+    publish_termination,
+)
+from realtime.protocol import messages
+from realtime.protocol.messages import encode_event
+from tests.conftest import ID, DeafLayer, LateLayer, Peer, soon, until
+
+ROOM = layer_group(ID, "room")
+
+
+@pytest.fixture
+def hub(local_hub):
+    return local_hub
+
+
+@pytest.fixture
+def subscribe(hub):
+    """Subscribes a peer: joined and released."""
+
+    async def subscribe(peer, channel="room", versions=None):
+        hub.admit(peer.socket)
+        await soon(hub.join(ID, channel, peer.socket))
+        hub.release(ID, channel, peer.socket, versions)
+        return peer
+
+    return subscribe
+
+
+def event(text, channel="room", **more):
+    return Envelope(ID, channel, text, **more)
+
+
+def news(text, version, user_id="u1", **more):
+    """An announcement about a member."""
+    return event(text, announcement=Announcement(user_id, version), **more)
+
+
+# ---- events -----------------------------------------------------------------------------
+
+
+async def test_an_event_reaches_every_subscriber_of_its_channel(hub, subscribe):
+    first, second = await subscribe(Peer("1.1")), await subscribe(Peer("1.2"))
+
+    await publish([event("hello")])
+
+    await first.has("hello")
+    await second.has("hello")
+
+
+async def test_an_event_reaches_no_subscriber_of_another_channel(hub, subscribe):
+    here, elsewhere = await subscribe(Peer("1.1")), await subscribe(Peer("1.2"), "other")
+
+    await publish([event("hello"), event("last", "other")])
+
+    await here.has("hello")
+    await elsewhere.has("last")
+
+
+@pytest.mark.spec(79)
+async def test_an_event_of_another_app_stays_there(hub, subscribe):
+    peer = await subscribe(Peer("1.1"))
+
+    await publish([Envelope("4", "room", "foreign"), event("own")])
+
+    await peer.has("own")
+
+
+@pytest.mark.spec(118)
+async def test_the_excluded_socket_gets_nothing(hub, subscribe):
+    sender, other = await subscribe(Peer("1.1")), await subscribe(Peer("1.2"))
+
+    await publish([event("one", except_socket_id="1.1"), event("two")])
+
+    await other.has("one", "two")
+    await sender.has("two")
+
+
+async def test_an_event_without_subscribers_is_dropped(hub):
+    hub.deliver(event("nobody"))
+
+    assert hub.subscriptions(ID, "room") == 0
+
+
+async def test_one_event_costs_one_layer_message_and_one_encoding(
+    hub, layer, subscribe, monkeypatch
+):
+    encoded = []
+    monkeypatch.setattr(messages, "quote", lambda value: encoded.append(value) or json.dumps(value))
+    peers = [await subscribe(Peer(f"1.{number}")) for number in range(1_000)]
+    layer.received.clear()
+
+    await publish([event(encode_event("greet", "room", "{}"))])
+
+    await until(lambda: all(peer.texts for peer in peers))
+    assert layer.groups_joined.count(ROOM) == 1
+    assert len(layer.received) == 1
+    assert encoded == ["greet", "room", "{}"]
+    assert len({id(peer.texts[0]) for peer in peers}) == 1
+
+
+@pytest.mark.parametrize("frames", [200])
+async def test_a_peer_that_stops_reading_does_not_delay_the_others(hub, subscribe, frames):
+    stuck = await subscribe(Peer("1.1", reads=False, backlog_chars=frames * 1_000))
+    lively = await subscribe(Peer("1.2", backlog_chars=2_000))
+
+    for number in range(1, frames + 2):
+        hub.deliver(event("x" * 1_000))
+        await until(lambda number=number: len(lively.texts) == number)
+
+    assert stuck.drops == 1
+    assert stuck.texts == []
+    assert lively.drops == 0
+
+
+async def test_writers_get_their_turn_during_a_burst(hub, subscribe):
+    peer = await subscribe(Peer("1.1", backlog_chars=hub_module.BURST * 2))
+
+    await publish([event("x")] * hub_module.BURST * 5)
+
+    await until(lambda: len(peer.texts) == hub_module.BURST * 5)
+    assert peer.drops == 0
+
+
+# ---- joining ----------------------------------------------------------------------------
+
+
+async def test_nothing_is_delivered_before_the_release_and_nothing_is_lost(hub):
+    peer = Peer("1.1")
+    await soon(hub.join(ID, "room", peer.socket))
+    hub.deliver(event("one"))
+    hub.deliver(event("two"))
+    peer.socket.push("success")
+
+    hub.release(ID, "room", peer.socket)
+    hub.deliver(event("three"))
+
+    await peer.has("success", "one", "two", "three")
+
+
+async def test_a_socket_is_registered_before_the_layer_answers(hub, layer):
+    layer.gates[ROOM] = asyncio.Event()
+    peer = Peer("1.1")
+    joining = asyncio.ensure_future(hub.join(ID, "room", peer.socket))
+    await until(lambda: ROOM in layer.groups_joined)
+
+    hub.deliver(event("early"))
+    layer.gates[ROOM].set()
+    await soon(joining)
+    hub.release(ID, "room", peer.socket)
+
+    await peer.has("early")
+
+
+async def test_sockets_that_join_together_join_the_group_once(hub, layer):
+    peers = [Peer(f"1.{number}") for number in range(20)]
+
+    await soon(asyncio.gather(*(hub.join(ID, "room", peer.socket) for peer in peers)))
+
+    assert layer.groups_joined.count(ROOM) == 1
+    assert hub.subscriptions(ID, "room") == 20
+
+
+async def test_a_join_waits_until_the_layer_really_listens(use_layer):
+    layer = use_layer(LateLayer)
+    hub = hub_module.current()
+    await hub.start()
+    peer = Peer("1.1")
+
+    await soon(hub.join(ID, "room", peer.socket))
+    hub.release(ID, "room", peer.socket)
+    await publish([event("hello")])
+
+    await peer.has("hello")
+    assert layer.members(ROOM)
+    await hub.stop()
+
+
+@pytest.mark.parametrize("failure", ["broken", "deaf"])
+async def test_a_join_the_layer_does_not_take_is_undone(use_layer, monkeypatch, failure):
+    monkeypatch.setattr(hub_module, "_ECHO_SECONDS", (0.001, 0.001))
+    layer = use_layer(DeafLayer)
+    hub = hub_module.current()
+    await hub.start()
+    layer.broken = failure == "broken"
+
+    with pytest.raises(PublishFailed):
+        await soon(hub.join(ID, "room", Peer("1.1").socket))
+
+    assert hub.subscriptions(ID, "room") == 0
+    layer.broken = False
+    await hub.stop()
+
+
+@pytest.mark.parametrize("failure", ["deaf", "cancelled"])
+async def test_a_failed_join_does_not_stay_in_the_group(use_layer, configure, monkeypatch, failure):
+    configure(LINGER_SECONDS=0)
+    if failure == "deaf":
+        monkeypatch.setattr(hub_module, "_ECHO_SECONDS", (0.001, 0.001))
+    layer = use_layer(DeafLayer)
+    hub = hub_module.current()
+    await hub.start()
+    joining = asyncio.ensure_future(hub.join(ID, "room", Peer("1.1").socket))
+    await until(lambda: layer.members(ROOM))
+    if failure == "cancelled":
+        joining.cancel()
+    await asyncio.wait([joining])
+
+    await until(lambda: not layer.members(ROOM))
+
+    await hub.stop()
+
+
+async def test_a_cancelled_join_is_undone(hub, layer):
+    layer.gates[ROOM] = asyncio.Event()
+    joining = asyncio.ensure_future(hub.join(ID, "room", Peer("1.1").socket))
+    await until(lambda: ROOM in layer.groups_joined)
+
+    joining.cancel()
+    await asyncio.wait([joining])
+
+    assert hub.subscriptions(ID, "room") == 0
+
+
+async def test_after_a_failed_join_the_next_one_joins_the_group(hub, layer, subscribe):
+    layer.broken = True
+    with pytest.raises(PublishFailed):
+        await hub.join(ID, "room", Peer("1.1").socket)
+    layer.broken = False
+
+    peer = await subscribe(Peer("1.2"))
+
+    await publish([event("hello")])
+    await peer.has("hello")
+
+
+@pytest.mark.parametrize(("held", "code"), [(1_000, None), (1_001, 4100)])
+async def test_a_socket_for_which_too_much_is_held_is_sent_away(hub, held, code):
+    peer = Peer("1.1")
+    await soon(hub.join(ID, "room", peer.socket))
+
+    for _ in range(held):
+        hub.deliver(event("x"))
+    hub.deliver(event("x", except_socket_id="1.1"))
+
+    await until(lambda: peer.close_code == code)
+
+
+# ---- leaving ----------------------------------------------------------------------------
+
+
+@pytest.mark.spec(75)
+async def test_a_socket_that_left_gets_nothing_more(hub, subscribe):
+    gone, stays = await subscribe(Peer("1.1")), await subscribe(Peer("1.2"))
+
+    hub.leave(ID, "room", gone.socket)
+    await publish([event("hello")])
+
+    await stays.has("hello")
+    assert gone.texts == []
+
+
+async def test_leaving_a_channel_nobody_joined_does_nothing(hub):
+    hub.leave(ID, "room", Peer("1.1").socket)
+
+    assert hub.subscriptions(ID, "room") == 0
+
+
+async def test_an_empty_channel_leaves_its_group_after_the_linger(hub, layer, subscribe, configure):
+    configure(LINGER_SECONDS=0)
+    peer = await subscribe(Peer("1.1"))
+
+    hub.leave(ID, "room", peer.socket)
+    assert layer.members(ROOM)
+
+    await until(lambda: not layer.members(ROOM))
+    assert layer.groups_left == [ROOM]
+
+
+async def test_a_page_change_within_the_linger_costs_the_layer_nothing(
+    hub, layer, subscribe, configure
+):
+    configure(LINGER_SECONDS=0.01)
+    before = await subscribe(Peer("1.1"))
+
+    hub.leave(ID, "room", before.socket)
+    after = await subscribe(Peer("1.2"))
+    probe = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.02, probe.set_result, None)
+    await probe
+
+    await publish([event("hello")])
+    await after.has("hello")
+    assert layer.groups_joined.count(ROOM) == 1
+    assert layer.groups_left == []
+
+
+async def test_a_join_that_comes_while_the_group_is_left_joins_it_again(
+    hub, layer, subscribe, configure
+):
+    configure(LINGER_SECONDS=0)
+    first, second, third = (Peer(f"1.{number}") for number in range(3))
+    hub.leave(ID, "room", (await subscribe(first)).socket)
+    hub.leave(ID, "room", (await subscribe(second)).socket)
+    layer.gates[ROOM] = asyncio.Event()
+    await until(lambda: ROOM in layer.groups_left)
+
+    joining = asyncio.ensure_future(subscribe(third))
+    await until(lambda: hub.subscriptions(ID, "room"))
+    layer.gates[ROOM].set()
+    await soon(joining)
+
+    await publish([event("hello")])
+    await third.has("hello")
+    assert layer.groups_left == [ROOM]
+
+
+async def test_an_empty_channel_is_left_once_however_often_it_was_deserted(
+    hub, layer, subscribe, configure
+):
+    configure(LINGER_SECONDS=0)
+    for number in range(3):
+        hub.leave(ID, "room", (await subscribe(Peer(f"1.{number}"))).socket)
+
+    await until(lambda: not layer.members(ROOM))
+    await asyncio.sleep(0)
+
+    assert layer.groups_left == [ROOM]
+
+
+# ---- news about members -----------------------------------------------------------------
+
+
+async def test_news_older_than_what_was_delivered_is_dropped(hub, subscribe):
+    peer = await subscribe(Peer("1.1"))
+
+    for envelope in (news("came", 2), news("went", 1), news("came", 2), news("left", 3)):
+        hub.deliver(envelope)
+
+    await peer.has("came", "left")
+
+
+async def test_versions_of_different_members_are_independent(hub, subscribe):
+    peer = await subscribe(Peer("1.1"))
+
+    hub.deliver(news("a", 5, "u1"))
+    hub.deliver(news("b", 1, "u2"))
+
+    await peer.has("a", "b")
+
+
+async def test_a_joiner_hears_only_news_that_its_list_does_not_have(hub):
+    peer = Peer("1.1")
+    await soon(hub.join(ID, "room", peer.socket))
+    hub.deliver(news("old", 3))
+    hub.deliver(news("new", 5))
+    hub.deliver(news("unknown", 1, "u2"))
+
+    hub.release(ID, "room", peer.socket, {"u1": 4})
+
+    await peer.has("new", "unknown")
+
+
+async def test_late_news_reaches_those_who_need_it_and_not_the_joiner_who_knows(hub, subscribe):
+    early = await subscribe(Peer("1.1"))
+    joiner = await subscribe(Peer("1.2"), versions={"u1": 4})
+
+    hub.deliver(news("came", 4))
+    hub.deliver(news("went", 6))
+
+    await early.has("came", "went")
+    await joiner.has("went")
+
+
+async def test_a_joiner_gets_news_above_the_floor_at_once(hub, subscribe):
+    joiner = await subscribe(Peer("1.1"), versions={"u1": 4, "u2": 4})
+
+    hub.deliver(news("below", 3, "u1"))
+    hub.deliver(news("other", 9, "u2"))
+    hub.deliver(news("above", 5, "u1"))
+
+    await joiner.has("other", "above")
+
+
+async def test_a_floor_holds_back_neither_the_excluded_nor_those_who_wait(hub, subscribe):
+    cause = await subscribe(Peer("1.1"), versions={"u1": 4, "u2": 9})
+    waiting = Peer("1.3")
+    await soon(hub.join(ID, "room", waiting.socket))
+
+    hub.deliver(news("news", 5, except_socket_id="1.1"))
+    hub.deliver(news("for one", 6, except_socket_id="1.3"))
+    hub.release(ID, "room", waiting.socket)
+
+    await waiting.has("news")
+    await cause.has("for one")
+
+
+async def test_an_ordinary_event_passes_every_floor(hub, subscribe):
+    joiner = await subscribe(Peer("1.1"), versions={"u1": 4})
+
+    hub.deliver(event("hello"))
+
+    await joiner.has("hello")
+
+
+async def test_a_joiner_whose_list_is_no_newer_has_no_floor(hub, subscribe):
+    await subscribe(Peer("1.1"))
+    hub.deliver(news("came", 4))
+
+    joiner = await subscribe(Peer("1.2"), versions={"u1": 4})
+    hub.deliver(news("went", 5))
+
+    await joiner.has("went")
+
+
+# ---- users ------------------------------------------------------------------------------
+
+
+@pytest.mark.spec(146)
+@pytest.mark.parametrize("members", [False, True])
+async def test_a_termination_closes_all_and_only_the_connections_of_a_user(hub, members):
+    phone, laptop, shown, other = (Peer(f"1.{number}") for number in range(4))
+    hub.identify("u1", phone.socket)
+    hub.identify("u1", laptop.socket)
+    hub.show("u1", shown.socket)
+    hub.identify("u2", other.socket)
+
+    await publish_termination(ID, "u1", members=members)
+
+    await until(lambda: phone.close_code and laptop.close_code)
+    assert (phone.close_code, laptop.close_code) == (4009, 4009)
+    assert shown.close_code == (4009 if members else None)
+    assert other.messages == []
+
+
+async def test_a_terminated_connection_is_told_why_before_it_is_closed(hub):
+    peer = Peer("1.1")
+    hub.identify("u1", peer.socket)
+
+    hub.terminate(ID, "u1", members=False)
+
+    await until(lambda: peer.close_code)
+    assert peer.texts == [
+        '{"event":"pusher:error","data":{"code":4009,"message":"You got disconnected by the app."}}'
+    ]
+    assert peer.messages[-1]["reason"] == "You got disconnected by the app."
+
+
+async def test_a_forgotten_connection_is_not_terminated(hub):
+    signed_out, hidden = Peer("1.1"), Peer("1.2")
+    hub.identify("u1", signed_out.socket)
+    hub.show("u1", hidden.socket)
+
+    hub.forget("u1", signed_out.socket)
+    hub.hide("u1", hidden.socket)
+    hub.terminate(ID, "u1", members=True)
+
+    assert not signed_out.socket.over
+    assert not hidden.socket.over
+
+
+async def test_forgetting_somebody_unknown_does_nothing(hub):
+    hub.forget("nobody", Peer("1.1").socket)
+
+    hub.terminate(ID, "nobody", members=True)
+
+
+# ---- the process ------------------------------------------------------------------------
+
+
+async def test_connections_are_counted_by_app_and_together(hub):
+    first, second = Peer("1.1"), Peer("1.2")
+    hub.admit(first.socket)
+    hub.admit(second.socket)
+
+    assert (hub.connections(), hub.connections(ID), hub.connections("4")) == (2, 2, 0)
+
+    hub.dismiss(first.socket)
+    hub.dismiss(second.socket)
+    assert (hub.connections(), hub.connections(ID)) == (0, 0)
+
+
+async def test_a_process_that_stops_sends_everybody_to_another_one(hub):
+    before, after = Peer("1.1"), Peer("1.2")
+    hub.admit(before.socket)
+
+    hub.close_all()
+    hub.admit(after.socket)
+
+    await until(lambda: before.close_code and after.close_code)
+    assert (before.close_code, after.close_code) == (4200, 4200)
+
+
+async def test_deserted_waits_for_the_last_connection(hub):
+    peer = Peer("1.1")
+    hub.admit(peer.socket)
+    waiting = asyncio.ensure_future(hub.deserted())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+
+    hub.dismiss(peer.socket)
+
+    await soon(waiting)
+
+
+async def test_a_hub_without_connections_is_deserted(hub):
+    await soon(hub.deserted())
+
+
+async def test_starting_twice_listens_once(layer):
+    hub = hub_module.current()
+    layer.gates[CONTROL_GROUP] = asyncio.Event()
+    starting = asyncio.gather(hub.start(), hub.start())
+    await until(lambda: layer.groups_joined)
+
+    layer.gates[CONTROL_GROUP].set()
+    await starting
+    await hub.start()
+
+    assert layer.groups_joined == [CONTROL_GROUP]
+    await hub.stop()
+
+
+async def test_a_hub_that_cannot_start_says_so_and_can_start_later(layer):
+    hub = hub_module.current()
+    layer.broken = True
+    with pytest.raises(PublishFailed):
+        await hub.start()
+
+    layer.broken = False
+    await hub.start()
+
+    assert layer.members(CONTROL_GROUP)
+    await hub.stop()
+
+
+async def test_stopping_leaves_every_group(hub, layer, subscribe):
+    await subscribe(Peer("1.1"))
+
+    await hub.stop()
+    await hub.stop()
+
+    assert layer.groups == {}
+    assert sorted(layer.groups_left) == sorted([ROOM, CONTROL_GROUP])
+
+
+async def test_there_is_one_hub_per_loop(hub):
+    assert hub_module.current() is hub
+    assert hub_module.peek() is hub
+
+
+@pytest.mark.parametrize(
+    ("message", "complaint"),
+    [
+        ({"type": "somebody.elses"}, "unknown message type 'somebody.elses'"),
+        ({"type": None}, "unknown message type None"),
+        ({"type": "realtime.event", "app": ID}, "malformed message"),
+        ({**event("").message(), "member": 5}, "malformed message"),
+        ({**event("").message(), "member": []}, "malformed message"),
+        ({"type": "realtime.terminate", "app": ID}, "malformed message"),
+    ],
+)
+async def test_what_is_not_ours_on_the_layer_is_logged_and_survived(
+    hub, layer, subscribe, caplog, message, complaint
+):
+    peer = await subscribe(Peer("1.1"))
+
+    await layer.group_send(ROOM, message)
+    await publish([event("hello")])
+
+    await peer.has("hello")
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert complaint in record.getMessage()
+
+
+async def test_an_echo_nobody_waits_for_is_ignored(hub, layer, subscribe, caplog):
+    peer = await subscribe(Peer("1.1"))
+    [marker] = [sent for group, sent in layer.sent if group == ROOM]
+
+    await layer.group_send(ROOM, marker)
+    await publish([event("hello")])
+
+    await peer.has("hello")
+    assert caplog.records == []
+
+
+async def test_a_channel_that_outlives_the_expiry_of_its_group_keeps_its_events(
+    hub, subscribe, monkeypatch
+):
+    peer = await subscribe(Peer("1.1"))
+    now = time.time()
+    monkeypatch.setattr("channels.layers.time.time", lambda: now + 26 * 3600)
+
+    await publish([event("hello")])
+
+    await peer.has("hello")

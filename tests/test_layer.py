@@ -1,0 +1,137 @@
+"""How an event reaches the other server processes."""
+
+import asyncio
+import re
+
+import pytest
+from channels.layers import InMemoryChannelLayer, channel_layers
+
+from realtime.layer import (
+    CONTROL_GROUP,
+    IN_MEMORY_CAPACITY,
+    Announcement,
+    Envelope,
+    PublishFailed,
+    channel_layer,
+    layer_group,
+    publish,
+    publish_termination,
+)
+from realtime.protocol.errors import RealtimeError
+
+
+def test_without_a_configured_layer_there_is_one_in_memory(settings):
+    settings.CHANNEL_LAYERS = {}
+
+    layer = channel_layer()
+
+    assert isinstance(layer, InMemoryChannelLayer)
+    assert layer.get_capacity("specific.inmemory!x") == IN_MEMORY_CAPACITY
+    assert channel_layer() is layer
+
+
+def test_the_layer_in_memory_is_made_anew_when_the_setting_changes(settings):
+    settings.CHANNEL_LAYERS = {}
+    before = channel_layer()
+
+    settings.CHANNEL_LAYERS = {"other": {}}
+
+    assert channel_layer() is not before
+
+
+def test_a_configured_layer_is_used(layer):
+    assert channel_layer() is layer
+
+
+def test_the_setting_names_the_layer(settings, configure):
+    backend = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+    settings.CHANNEL_LAYERS = {"default": backend, "realtime": backend}
+    configure(LAYER="realtime")
+
+    assert channel_layer() is channel_layers["realtime"]
+
+
+@pytest.mark.parametrize("channel", ["room", "presence-" + "=@,;" * 40, "#server-to-user-ü"])
+def test_group_names_suit_every_layer(channel):
+    assert re.fullmatch(r"[A-Za-z0-9_.\-]{1,99}", layer_group("3", channel))
+
+
+def test_group_names_tell_apps_and_channels_apart():
+    groups = {layer_group(app, channel) for app in ("3", "31") for channel in ("a", "1:a", "b")}
+
+    assert len(groups) == 6
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        Envelope("3", "room", "text"),
+        Envelope("3", "room", "text", "1.1"),
+        Envelope("3", "presence-room", "text", None, Announcement("u1", 7)),
+    ],
+)
+def test_an_envelope_survives_its_journey(envelope):
+    assert Envelope.of(envelope.message()) == envelope
+
+
+def test_the_wire_between_processes_is_fixed():
+    envelope = Envelope("3", "room", "text", "1.1", Announcement("u1", 7))
+
+    assert envelope.message() == {
+        "type": "realtime.event",
+        "app": "3",
+        "channel": "room",
+        "text": "text",
+        "except": "1.1",
+        "member": ["u1", 7],
+    }
+
+
+async def test_one_envelope_is_one_message_to_one_group(layer):
+    envelopes = [Envelope("3", "a", "1"), Envelope("3", "b", "2"), Envelope("3", "a", "3")]
+
+    await publish(envelopes)
+
+    assert layer.sent == [
+        (layer_group("3", envelope.channel), envelope.message()) for envelope in envelopes
+    ]
+
+
+async def test_a_termination_is_one_message_to_all_processes(layer):
+    await publish_termination("3", "u1", members=True)
+
+    message = {"type": "realtime.terminate", "app": "3", "user": "u1", "members": True}
+    assert layer.sent == [(CONTROL_GROUP, message)]
+
+
+async def test_whatever_a_layer_raises_becomes_one_error(layer):
+    layer.broken = True
+
+    with pytest.raises(PublishFailed, match="does not answer: ConnectionError"):
+        await publish([Envelope("3", "room", "text")])
+
+
+async def test_a_layer_that_hangs_is_given_up(layer, configure, monkeypatch):
+    configure(PUBLISH_TIMEOUT_SECONDS=0.01)
+
+    async def hang(group, message):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(layer, "group_send", hang)
+
+    with pytest.raises(PublishFailed, match="TimeoutError"):
+        await publish([Envelope("3", "room", "text")])
+
+
+async def test_a_failure_within_a_failure_is_reported_once(layer, monkeypatch):
+    async def fail(group, message):
+        raise PublishFailed("as it was")
+
+    monkeypatch.setattr(layer, "group_send", fail)
+
+    with pytest.raises(PublishFailed, match=r"\Aas it was\Z"):
+        await publish([Envelope("3", "room", "text")])
+
+
+def test_a_failed_publish_is_an_error_of_this_package():
+    assert issubclass(PublishFailed, RealtimeError)

@@ -1,0 +1,143 @@
+"""The outgoing half of a connection."""
+
+import asyncio
+import logging
+
+import pytest
+
+from realtime.sockets import Socket
+from tests.conftest import Peer, until
+
+
+async def test_frames_leave_in_the_order_they_were_pushed():
+    peer = Peer("1.1")
+
+    for text in ("a", "b", "c"):
+        peer.socket.push(text)
+
+    await peer.has("a", "b", "c")
+
+
+async def test_pushing_works_again_after_the_queue_was_empty():
+    peer = Peer("1.1")
+    peer.socket.push("a")
+    await peer.has("a")
+
+    peer.socket.push("b")
+
+    await peer.has("a", "b")
+
+
+async def test_a_close_lets_everything_pushed_before_it_out_first():
+    peer = Peer("1.1", reads=False)
+    peer.socket.push("a")
+    peer.socket.push("b")
+
+    peer.socket.close(4009, "bye")
+    peer.read()
+
+    await until(lambda: peer.close_code)
+    assert peer.messages == [
+        {"type": "websocket.send", "text": "a"},
+        {"type": "websocket.send", "text": "b"},
+        {"type": "websocket.close", "code": 4009, "reason": "bye"},
+    ]
+
+
+async def test_a_close_needs_no_frame_before_it():
+    peer = Peer("1.1")
+
+    peer.socket.close(4200, "")
+
+    await until(lambda: peer.close_code == 4200)
+
+
+async def test_what_is_pushed_after_the_close_is_ignored():
+    peer = Peer("1.1")
+    peer.socket.close(4009, "bye")
+
+    peer.socket.push("late")
+
+    await until(lambda: peer.close_code)
+    assert peer.texts == []
+
+
+async def test_the_first_close_wins():
+    peer = Peer("1.1", reads=False)
+    peer.socket.close(4009, "bye")
+
+    peer.socket.close(4200, "again")
+    peer.read()
+
+    await until(lambda: peer.close_code)
+    assert [item["code"] for item in peer.messages] == [4009]
+
+
+@pytest.mark.parametrize(("chars", "drops"), [(100, 0), (101, 1)])
+async def test_a_peer_that_does_not_read_is_dropped_beyond_its_backlog(chars, drops):
+    peer = Peer("1.1", reads=False, backlog_chars=100)
+
+    peer.socket.push("x" * 60)
+    peer.socket.push("x" * (chars - 60))
+
+    assert peer.drops == drops
+    assert peer.socket.dropped == peer.socket.over == bool(drops)
+
+
+async def test_a_dropped_peer_is_dropped_once_and_gets_nothing_more():
+    peer = Peer("1.1", reads=False, backlog_chars=10)
+    peer.socket.push("x" * 11)
+
+    peer.socket.push("x" * 11)
+    peer.socket.push("y")
+    peer.read()
+    await asyncio.sleep(0)
+
+    assert peer.drops == 1
+    assert peer.messages == []
+
+
+async def test_what_has_left_no_longer_counts_as_backlog():
+    peer = Peer("1.1", backlog_chars=10)
+    for number in range(1, 6):
+        peer.socket.push("x" * 10)
+        await until(lambda number=number: len(peer.texts) == number)
+
+    assert peer.drops == 0
+
+
+async def test_a_drop_is_logged_with_ids_and_without_the_text(caplog):
+    peer = Peer("7.9", reads=False, backlog_chars=5)
+
+    peer.socket.push("secret")
+
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == "dropped slow socket 7.9 of app 3: 6 characters unsent"
+
+
+async def test_an_abandoned_socket_forgets_what_is_queued():
+    peer = Peer("1.1", reads=False)
+    peer.socket.push("a")
+    peer.socket.push("b")
+
+    peer.socket.abandon()
+    peer.read()
+    await asyncio.sleep(0)
+
+    assert peer.socket.over
+    assert not peer.socket.dropped
+    assert peer.messages == []
+
+
+async def test_a_peer_that_went_away_ends_the_socket_quietly(caplog):
+    async def gone(message: dict[str, object]) -> None:
+        raise ConnectionResetError
+
+    socket = Socket("3", "1.1", gone, backlog_chars=100, drop=lambda: None)
+
+    socket.push("a")
+    await until(lambda: socket.over)
+    socket.push("b")
+
+    assert caplog.records == []
