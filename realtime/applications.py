@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db.models.signals import post_delete, post_save
@@ -48,7 +48,7 @@ async def aby_key(key: str) -> App | None:
     found = _configured().by_key.get(key)
     if found is not None:
         return found
-    rows = _fresh_rows() or await sync_to_async(_read_rows, thread_sensitive=False)()
+    rows = _fresh_rows() or await database_sync_to_async(_read_rows)()
     return rows.by_key.get(key)
 
 

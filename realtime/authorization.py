@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
 
 from realtime import applications
@@ -86,14 +86,14 @@ async def aauthorize_channel(
     app_id: str | None = None,
 ) -> dict[str, str]:
     """``authorize_channel`` for coroutines."""
-    return await sync_to_async(authorize_channel)(socket_id, channel, data, app_id=app_id)
+    return await database_sync_to_async(authorize_channel)(socket_id, channel, data, app_id=app_id)
 
 
 async def aauthenticate_user(
     socket_id: str, user_data: Mapping[str, Any], *, app_id: str | None = None
 ) -> dict[str, str]:
     """``authenticate_user`` for coroutines."""
-    return await sync_to_async(authenticate_user)(socket_id, user_data, app_id=app_id)
+    return await database_sync_to_async(authenticate_user)(socket_id, user_data, app_id=app_id)
 
 
 def _with_text_id(data: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -132,6 +132,9 @@ def build_app(entry: Mapping[str, Any]) -> App:
                 f"REALTIME has an app without {name.upper()};"
                 " set APP_ID, APP_KEY and APP_SECRET together"
             )
+    for name in ("client_events", "tls_only"):
+        if not isinstance(given.get(name, True), bool):
+            raise ImproperlyConfigured(f"{name.upper()} of an app must be True or False")
     given["limits"] = _limits(given.get("limits", {}))
     given["allowed_origins"] = _sequence(given.get("allowed_origins", ()), "allowed_origins")
     given["max_connections"] = given.pop("max_app_connections", None)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from channels.consumer import AsyncConsumer
 from django.conf import settings
+from django.db import DatabaseError
 from django.http.request import validate_host
 
 from realtime import applications, conf, hub, layer, lifespan
@@ -91,7 +92,11 @@ class PusherConsumer(AsyncConsumer):
         key = self._scope["url_route"]["kwargs"].get("key")
         if key is None:
             raise PathNotFound
-        app = await applications.aby_key(key)
+        try:
+            app = await applications.aby_key(key)
+        except DatabaseError as error:
+            logger.error("an app could not be looked up: %s", error)
+            raise OverCapacity from None
         if app is None:
             raise UnknownApp(key)
         client = check_handshake(
@@ -102,7 +107,8 @@ class PusherConsumer(AsyncConsumer):
         )
         if not self._origin_is_allowed(app.allowed_origins):
             raise Unauthorized("Origin not allowed")
-        if self._hub.connections() >= conf.get().max_connections:
+        # While this process stops, not 4200: the client would be back at once, and here.
+        if self._hub.stopping or self._hub.connections() >= conf.get().max_connections:
             raise OverCapacity
         return app, client
 
@@ -132,12 +138,13 @@ class PusherConsumer(AsyncConsumer):
             given = urlsplit(origin)
             if allowed:
                 return any(_same_origin(given, urlsplit(item)) for item in allowed)
+            port = given.port
         except ValueError:
             return False
         hosts = settings.ALLOWED_HOSTS
         if settings.DEBUG and not hosts:
             hosts = [".localhost", "127.0.0.1", "[::1]"]
-        host = given.netloc.rpartition("@")[2].removesuffix(f":{given.port}")
+        host = given.netloc.rpartition("@")[2].removesuffix(f":{port}")
         return bool(host) and validate_host(host.lower(), hosts)
 
     async def _turn_away(self, error: Fatal) -> None:

@@ -73,7 +73,8 @@ class Hub:
         self._receiver: asyncio.Task[object] | None = None
         self._renewer: asyncio.Task[object] | None = None
         self._starting = asyncio.Lock()
-        self._stopping = False
+        self.stopping = False
+        """Whether new connections should go elsewhere."""
         self._deserted = asyncio.Event()
 
     async def start(self) -> None:
@@ -112,8 +113,6 @@ class Hub:
         """Count a new connection."""
         self._deserted.clear()
         self._connections.setdefault(socket.app_id, {})[socket.socket_id] = socket
-        if self._stopping:
-            self._end(socket, PleaseReconnect())
 
     def dismiss(self, socket: Socket) -> None:
         """A connection is over; its channels were left before."""
@@ -153,7 +152,7 @@ class Hub:
 
     def close_all(self) -> None:
         """Send every client to another process, because this one stops."""
-        self._stopping = True
+        self.stopping = True
         for socket in [*self._all_sockets()]:
             self._end(socket, PleaseReconnect())
 

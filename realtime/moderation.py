@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from channels.db import database_sync_to_async
 from django.apps import apps
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
@@ -37,7 +38,7 @@ def terminate_user_connections(user_id: str, *, app_id: str | None = None) -> No
 
 async def aterminate_user_connections(user_id: str, *, app_id: str | None = None) -> None:
     """``terminate_user_connections`` for coroutines."""
-    app = applications.default(app_id)
+    app = await database_sync_to_async(applications.default)(app_id)
     if not is_signin_user_id(user_id, app.limits):
         raise InvalidTrigger("Invalid user id")
     await layer.publish_termination(app.id, user_id, members=False)

@@ -6,7 +6,7 @@ Names, parameters and shapes are those of the official Python library.
 from collections.abc import Iterable
 from typing import Any, Final
 
-from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
 
 from realtime import applications, loops
 from realtime.presence import ledger, store
@@ -127,21 +127,21 @@ async def achannels_info(
     app_id: str | None = None,
 ) -> dict[str, dict[str, dict[str, int]]]:
     """``channels_info`` for coroutines."""
-    return await sync_to_async(channels_info)(prefix_filter, attributes, app_id=app_id)
+    return await database_sync_to_async(channels_info)(prefix_filter, attributes, app_id=app_id)
 
 
 async def achannel_info(
     channel: str, attributes: Iterable[str] = (), *, app_id: str | None = None
 ) -> dict[str, Any]:
     """``channel_info`` for coroutines."""
-    return await sync_to_async(channel_info)(channel, attributes, app_id=app_id)
+    return await database_sync_to_async(channel_info)(channel, attributes, app_id=app_id)
 
 
 async def ausers_info(
     channel: str, *, app_id: str | None = None
 ) -> dict[str, list[dict[str, str]]]:
     """``users_info`` for coroutines."""
-    return await sync_to_async(users_info)(channel, app_id=app_id)
+    return await database_sync_to_async(users_info)(channel, app_id=app_id)
 
 
 def _known(attributes: Iterable[str]) -> set[str]:

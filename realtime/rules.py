@@ -127,7 +127,6 @@ def _compile(pattern: str) -> tuple[re.Pattern[str], dict[str, Any]]:
         parts += [re.escape(pattern[at : found.start()])]
         parts += [f"(?P<{name}>{known[converter].regex})"]
         at = found.end()
-    rest = pattern[at:]
-    if "{" in rest or "}" in rest:
+    if set("{}") & set(_PART.sub("", pattern)):
         raise ImproperlyConfigured(f"the channel rule {pattern!r} has an unreadable part")
-    return re.compile("".join([*parts, re.escape(rest)])), converters
+    return re.compile("".join([*parts, re.escape(pattern[at:])])), converters

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 
@@ -203,4 +203,4 @@ def _text(data: object) -> str:
 
 
 async def _adefault(app_id: str | None) -> App:
-    return await sync_to_async(applications.default)(app_id)
+    return await database_sync_to_async(applications.default)(app_id)

@@ -19,6 +19,7 @@ from django.db import OperationalError, connections
 from django.db.backends.signals import connection_created
 
 from realtime import conf, hub
+from realtime.asgi import get_asgi_application
 from realtime.layer import EVENT, MARKER
 from realtime.presence import ledger
 from realtime.protocol.app import App
@@ -218,6 +219,9 @@ class Database:
     def __init__(self) -> None:
         self.statements: list[str] = []
         self.away = False
+        self.refused_start: str | None = None
+        """How a statement starts that is refused while others pass."""
+        self.refusals = 0
         self.open = threading.Event()
         self.open.set()
         self.waiting = threading.Event()
@@ -234,7 +238,8 @@ class Database:
         if not self.open.is_set():
             self.waiting.set()
             self.open.wait(PATIENCE)
-        if self.away:
+        if self.away or (self.refused_start and sql.startswith(self.refused_start)):
+            self.refusals += 1
             raise OperationalError("the database is away")
         self.statements.append(sql)
         return execute(sql, params, many, context)
@@ -252,6 +257,7 @@ def database(process: None) -> Iterator[Database]:
     yield seen
     connection_created.disconnect(watch)
     seen.away = False
+    seen.refused_start = None
     seen.open.set()
 
 
@@ -380,12 +386,15 @@ class Client(WebsocketCommunicator):
         await self.wait(PATIENCE)
 
 
-@pytest.fixture
-async def new_client(process: None) -> AsyncIterator[Callable[..., Client]]:
-    """Makes clients that have not connected yet; they leave with the test."""
-    from realtime.asgi import get_asgi_application
+@pytest.fixture(scope="session")
+def application() -> Any:
+    """The site as a server runs it.  Made once: it configures logging, which ``caplog`` notices."""
+    return get_asgi_application()
 
-    application = get_asgi_application()
+
+@pytest.fixture
+async def new_client(process: None, application: Any) -> AsyncIterator[Callable[..., Client]]:
+    """Makes clients that have not connected yet; they leave with the test."""
     made: list[Client] = []
 
     def make(path: str = PATH, *, scheme: str = "ws", **options: Any) -> Client:

@@ -19,6 +19,7 @@ REALTIME = {
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # A file and not memory: the thread of the ledger has a connection of its own.
     _name = f"realtime-test-{os.getpid()}.sqlite3"
+    DATABASES["default"]["OPTIONS"]["init_command"] += "PRAGMA synchronous=OFF;"
     DATABASES["default"]["TEST"] = {"NAME": os.path.join(tempfile.gettempdir(), _name)}
 
 # The layer in memory that the app brings along.

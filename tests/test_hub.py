@@ -600,13 +600,21 @@ async def test_an_echo_nobody_waits_for_is_ignored(hub, layer, subscribe, caplog
     assert caplog.records == []
 
 
-async def test_a_channel_that_outlives_the_expiry_of_its_group_keeps_its_events(
-    hub, subscribe, monkeypatch
-):
-    peer = await subscribe(Peer("1.1"))
-    now = time.time()
-    monkeypatch.setattr("channels.layers.time.time", lambda: now + 26 * 3600)
+async def test_a_channel_that_outlives_the_expiry_of_its_group_keeps_its_events(layer, monkeypatch):
+    monkeypatch.setattr(hub_module, "RENEWAL_SECONDS", 0.01)
+    hub, peer = hub_module.current(), Peer("1.1")
+    await hub.start()
+    await soon(hub.join(ID, "room", peer.socket))
+    hub.release(ID, "room", peer.socket)
+    hub.identify("u1", peer.socket)
+    tomorrow = time.time() + 26 * 3600
+    monkeypatch.setattr("channels.layers.time.time", lambda: tomorrow)
+    before = len(layer.groups_joined)
+    await until(lambda: len(layer.groups_joined) >= before + 4)
 
     await publish([event("hello")])
+    await publish_termination(ID, "u1", members=False)
 
-    await peer.has("hello")
+    await until(lambda: peer.close_code)
+    assert peer.texts[0] == "hello"
+    await hub.stop()

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 
 import pytest
 from channels.layers import InMemoryChannelLayer, channel_layers
@@ -37,6 +38,18 @@ def test_the_layer_in_memory_is_made_anew_when_the_setting_changes(settings):
     settings.CHANNEL_LAYERS = {"other": {}}
 
     assert channel_layer() is not before
+
+
+async def test_the_layer_in_memory_forgets_no_group(settings, monkeypatch):
+    settings.CHANNEL_LAYERS = {}
+    layer = channel_layer()
+    await layer.group_add("group", "channel")
+    next_year = time.time() + 365 * 86_400
+    monkeypatch.setattr("channels.layers.time.time", lambda: next_year)
+
+    await layer.group_send("group", {"type": "hello"})
+
+    assert await layer.receive("channel") == {"type": "hello"}
 
 
 def test_a_configured_layer_is_used(layer):

@@ -93,9 +93,10 @@ class Ledger:
         self._stopped = True
         if self._beat is not None:
             self._beat.cancel()
-        if self._server_id is not None:
+        server_id = self._server_id
+        if server_id is not None:
             try:
-                await self._in_thread(lambda: self._depart(self._server_id))
+                await self._in_thread(lambda: lease.give_back(server_id))
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("could not give the lease back: %s", error)
         await self._in_thread(connections.close_all)
@@ -224,11 +225,6 @@ class Ledger:
                 logger.warning("the lease could not be renewed: %s", error)
             else:
                 await self._announce(changes)
-
-    @staticmethod
-    def _depart(server_id: uuid.UUID | None) -> None:
-        if server_id is not None:
-            lease.give_back(server_id)
 
     # ---- announcements --------------------------------------------------------------
 

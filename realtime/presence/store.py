@@ -123,22 +123,23 @@ def apply(server_id: UUID, transitions: Sequence[Transition], lease_seconds: flo
 
 def reap() -> list[Change]:
     """Remove servers whose lease ran out, and everybody only they held."""
-    changes: list[Change] = []
     with transaction.atomic():
-        dead = list(_lock(Server.objects.dead().order_by("pk"), skip_locked=True))
-        for server in dead:
-            held = Membership.objects.filter(server=server).select_related("member__user")
-            moves = [
-                Leave(
-                    membership.member.app_id,
-                    membership.member.channel,
-                    membership.socket_id,
-                    membership.member.user.user_id,
-                )
-                for membership in held
-            ]
-            changes += _move(server.pk, moves)
-            server.delete()
+        dead = [server.pk for server in _lock(Server.objects.dead(), skip_locked=True)]
+        if not dead:
+            return []
+        held = Membership.objects.filter(server__in=dead).select_related("member__user")
+        leaves = [
+            Leave(
+                membership.member.app_id,
+                membership.member.channel,
+                membership.socket_id,
+                membership.member.user.user_id,
+            )
+            for membership in held
+        ]
+        # All in one go: member rows must be locked in key order, whosever they were.
+        changes = _move(dead[0], leaves)
+        Server.objects.filter(pk__in=dead).delete()
     return changes
 
 

@@ -185,7 +185,7 @@ class Connection:
                     return self._unsubscribe(channel)
                 case ClientEvent() as event:
                     return self._client_event(event, now)
-                case SignIn() as proof:
+                case proof:
                     return self._sign_in(proof)
         except BadMessage as error:
             return [Send(messages.encode_error(error))]

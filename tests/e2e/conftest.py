@@ -1,7 +1,6 @@
 """Sites, clients and libraries.  Sites run once per session; tests share them, not their users."""
 
 import itertools
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -39,7 +38,7 @@ def pytest_runtest_makereport(item: pytest.Item):
 
 @pytest.fixture(scope="session")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Site]]:
-    """Starts each kind of site once; at the end no server may have logged a traceback."""
+    """Starts each kind of site once."""
     running: dict[str, Site] = {}
     with ExitStack() as stack:
 
@@ -50,9 +49,6 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
             return running[kind]
 
         yield start
-    logs = [server.log for site in running.values() for server in site.servers]
-    broken = [log.read_text() for log in logs if "Traceback" in log.read_text()]
-    assert not broken, "\n".join(broken)
 
 
 @pytest.fixture(params=["daphne-memory", "uvicorn-redis"])
@@ -133,27 +129,3 @@ def pusher(site: Site) -> pusher_http.Pusher:
 def channel(unique: Callable[[str], str]) -> str:
     """A public channel that no other test uses."""
     return unique("room-")
-
-
-@pytest.fixture
-def run_together() -> Callable[..., None]:
-    """Runs functions in threads, waits for all and raises what the first of them raised."""
-
-    def run(*functions: Callable[[], object]) -> None:
-        failures: list[BaseException] = []
-
-        def guarded(function: Callable[[], object]) -> None:
-            try:
-                function()
-            except BaseException as failure:
-                failures.append(failure)
-
-        threads = [threading.Thread(target=guarded, args=[function]) for function in functions]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise failures[0]
-
-    return run

@@ -87,10 +87,13 @@ class Server:
 
 @contextmanager
 def serving(
-    command: tuple[str, ...], environment: Mapping[str, str], log: Path
+    command: tuple[str, ...], environment: Mapping[str, str], log: Path, port: int = 0
 ) -> Iterator[Server]:
-    """Run *command* with a listening socket as its last argument; yield once it answers."""
-    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+    """Run *command* with a listening socket as its last argument; yield once it answers.
+
+    The system chooses the *port*, unless the server takes the place of another.
+    """
+    with socket.create_server(("127.0.0.1", port), backlog=2048) as listener:
         port = listener.getsockname()[1]
         process = services.spawn(
             [*command, str(listener.fileno())],
@@ -165,6 +168,17 @@ class Site:
         self.staff = made.pop()
         self._users = made
 
+    @contextmanager
+    def replacement(self, gone: Server) -> Iterator[Server]:
+        """A new process in the place of one that is *gone*."""
+        with serving(KINDS[self.kind].command, self.environment, gone.log, gone.port) as server:
+            yield server
+
+    def expect_no_traceback(self) -> None:
+        logs = {server.log: server.log.read_text() for server in self.servers}
+        broken = [f"{log}:\n{text}" for log, text in logs.items() if "Traceback" in text]
+        assert not broken, "\n".join(broken)
+
     def new_user(self) -> User:
         """A user whom no other test knows."""
         return self._users.pop()
@@ -206,7 +220,7 @@ KINDS = {
 
 
 @contextmanager
-def running(kind: str, home: Path) -> Iterator[Site]:
+def running(kind: str, home: Path, *, may_log_tracebacks: bool = False) -> Iterator[Site]:
     """A site of *kind* with its files in *home*."""
     recipe = KINDS[kind]
     with ExitStack() as stack:
@@ -218,6 +232,8 @@ def running(kind: str, home: Path) -> Iterator[Site]:
         else:
             places = {"DATABASE_URL": f"sqlite:///{home / 'db.sqlite3'}"}
         site = Site(kind, environment(**recipe.environment, **places))
+        if not may_log_tracebacks:
+            stack.callback(site.expect_no_traceback)  # runs after the servers have stopped
         manage(site.environment, "migrate", "--verbosity", "0")
         recipe.prepare(site)
         for number in range(recipe.processes):

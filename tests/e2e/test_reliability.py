@@ -1,8 +1,12 @@
 """Promises that need time, several processes, or the end of one."""
 
+import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import redis
+from pusher.errors import PusherError
 
 from tests.e2e import sites as site_module
 from tests.e2e.conftest import http_library
@@ -31,7 +35,7 @@ def test_idle_connection_still_gets_events_after_a_minute(sites, new_client, cha
 
 @pytest.mark.timeout(180)
 @pytest.mark.spec(70, 116)
-def test_no_event_is_lost_after_or_seen_before_a_subscription_succeeds(site, run_together, unique):
+def test_no_event_is_lost_after_or_seen_before_a_subscription_succeeds(site, unique):
     """*early* races with the subscription, *late* follows at once; both by another process."""
 
     def race(channels):
@@ -51,7 +55,8 @@ def test_no_event_is_lost_after_or_seen_before_a_subscription_succeeds(site, run
                 subscriber.send("pusher:unsubscribe", {"channel": channel})
 
     channels = [unique("race-") for _ in range(RACES)]
-    run_together(*(lambda part=part: race(channels[part::RACERS]) for part in range(RACERS)))
+    with ThreadPoolExecutor(RACERS) as pool:
+        assert len(list(pool.map(race, [channels[n::RACERS] for n in range(RACERS)]))) == RACERS
 
 
 @pytest.mark.spec(46, 230)
@@ -67,17 +72,59 @@ def test_server_that_stops_asks_its_clients_to_reconnect_at_once(kind, tmp_path)
         stopping.join()
 
 
-@pytest.mark.spec(46)
-def test_members_of_a_stopped_process_leave_the_channel(tmp_path, new_client, channel):
+@pytest.mark.timeout(120)
+@pytest.mark.spec(230)
+def test_clients_return_to_a_process_that_was_replaced(tmp_path, new_client, channel):
+    with site_module.running("daphne-memory", tmp_path) as site:
+        client = new_client(site.first, site.app.key)
+        client.subscribe(channel)
+
+        site.first.stop()
+        with site.replacement(site.first) as server:
+            # A refused connection costs pusher-js one attempt of 15 seconds.
+            client.wait_for("pusher:subscription_succeeded", on=channel, patience=60)
+            http_library(site.app, server).trigger(channel, "greet", {})
+
+            client.wait_for("greet", on=channel)
+
+
+@pytest.mark.parametrize("kind", ["uvicorn-redis", "uvicorn-queue"])
+def test_events_flow_again_after_redis_cut_every_connection(kind, tmp_path, new_client, channel):
+    with site_module.running(kind, tmp_path, may_log_tracebacks=True) as site:
+        library, client = http_library(site.app, site.last), new_client(site.first, site.app.key)
+        client.subscribe(channel)
+
+        with redis.Redis.from_url(site.environment["REDIS_URL"]) as bus:
+            bus.client_kill_filter(skipme=True, _type="pubsub")
+            bus.client_kill_filter(skipme=True, _type="normal")
+
+        assert any(arrives(library, client, channel) for _ in range(60))
+
+
+def arrives(library, client, channel):
+    """Whether an event comes through just now."""
+    try:
+        library.trigger(channel, "greet", {})
+        client.wait_for("greet", on=channel, patience=0.5)
+    except (PusherError, TimeoutError):
+        return False
+    return True
+
+
+@pytest.mark.spec(46, 96)
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+def test_members_of_a_process_that_is_gone_leave_the_channel(tmp_path, new_client, channel, how):
     presence = f"presence-own-data-{channel}"
     with site_module.running("uvicorn-redis", tmp_path) as site:
         leaver, witness = site.new_user(), new_client(site.last, site.app.key, site.new_user())
         witness.subscribe(presence)
-        leaving = new_client(site.first, site.app.key, leaver)
-        leaving.subscribe(presence)
+        new_client(site.first, site.app.key, leaver).subscribe(presence)
         witness.wait_for("pusher:member_added", on=presence)
 
-        site.first.stop()
+        site.first.process.send_signal(how)
 
-        removed = witness.wait_for("pusher:member_removed", on=presence).data
-    assert removed["id"] == leaver.id
+        # A killed process counts as alive until its lease runs out.
+        removed = witness.wait_for("pusher:member_removed", on=presence, patience=30).data
+        assert removed["id"] == leaver.id
+        members = http_library(site.app, site.last).users_info(presence)["users"]
+    assert leaver.id not in [member["id"] for member in members]

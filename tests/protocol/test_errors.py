@@ -31,7 +31,7 @@ FATAL = sorted(descendants(Fatal), key=lambda kind: kind.code)
 SOFT = [kind for kind in descendants(ProtocolError) if not issubclass(kind, Fatal)]
 
 
-@pytest.mark.spec(2, 3, 4, 5, 7, 8, 9, 13, 14, 29, 46)
+@pytest.mark.spec(4, 5, 7, 8, 9, 13, 14, 29)
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [

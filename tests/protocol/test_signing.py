@@ -209,7 +209,7 @@ NO_AUTH = {
     "no key": A1,
     "an empty key": f":{A1}",
     "the key of another app": f"a{KEY}:{A1}",
-    "the key in capitals": f"{KEY.upper()}x:{A1}",
+    "the key in capitals": f"{KEY.upper()}:{A1}",
     "capital hex digits": f"{KEY}:{A1.upper()}",
     "one digit short": f"{KEY}:{A1[:-1]}",
     "one digit more": f"{KEY}:{A1}0",

@@ -1,0 +1,58 @@
+"""The claim of a server process to be alive."""
+
+import os
+import uuid
+
+import pytest
+
+from realtime.models import Server
+from realtime.presence import lease
+from realtime.protocol.errors import RealtimeError
+
+pytestmark = pytest.mark.django_db
+
+SERVER = uuid.UUID(int=1)
+
+
+def test_a_taken_lease_holds():
+    lease.take(SERVER, 60)
+
+    [server] = Server.objects.alive()
+    assert server.pk == SERVER
+    assert server.name.endswith(f":{os.getpid()}")
+
+
+def test_a_lease_runs_out():
+    lease.take(SERVER, -1)
+
+    assert [server.pk for server in Server.objects.dead()] == [SERVER]
+
+
+def test_a_renewed_lease_holds_again():
+    lease.take(SERVER, -1)
+
+    lease.renew(SERVER, 60)
+
+    assert Server.objects.alive().exists()
+    assert not Server.objects.dead().exists()
+
+
+def test_a_lease_that_was_reaped_cannot_be_renewed():
+    with pytest.raises(lease.LeaseLost) as caught:
+        lease.renew(SERVER, 60)
+
+    assert isinstance(caught.value, RealtimeError)
+
+
+def test_a_lease_given_back_has_run_out():
+    lease.take(SERVER, 60)
+
+    lease.give_back(SERVER)
+
+    assert Server.objects.dead().exists()
+
+
+def test_giving_back_what_was_reaped_does_nothing():
+    lease.give_back(SERVER)
+
+    assert not Server.objects.exists()

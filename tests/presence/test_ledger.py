@@ -1,0 +1,398 @@
+"""What happens in a process on its way into the database, and back as announcements."""
+
+import asyncio
+import uuid
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from realtime.layer import layer_group
+from realtime.models import Member, Membership, Occupancy, RealtimeUser, Server
+from realtime.presence import lease, store
+from realtime.presence import ledger as ledger_module
+from realtime.presence.store import Join, Leave
+from realtime.protocol import messages
+from realtime.protocol.errors import LimitReached, SubscriptionRefused, TryLater
+from tests.conftest import ID, PATIENCE, soon, until
+
+ROOM = "presence-room"
+
+
+@pytest.fixture
+async def ledger(database):
+    return ledger_module.current()
+
+
+def joining(user, socket_id="1.1", channel=ROOM, limit=None):
+    return Join(ID, channel, socket_id, messages.Member(user), limit)
+
+
+def leaving(user, socket_id="1.1", channel=ROOM):
+    return Leave(ID, channel, socket_id, user)
+
+
+def announced(layer):
+    """Announcements as who came and who went."""
+    names = {"member_added": "+", "member_removed": "-"}
+    return [
+        names[message["text"].split('"')[3].removeprefix("pusher_internal:")] + message["member"][0]
+        for message in layer.events()
+    ]
+
+
+async def join_all(ledger, *joins):
+    return await soon(asyncio.gather(*(ledger.join(item) for item in joins)))
+
+
+# ---- joins and leaves -------------------------------------------------------------------
+
+
+async def test_a_join_returns_once_it_is_committed(ledger):
+    roster = await soon(ledger.join(joining("ann")))
+
+    assert '"ids":["ann"]' in roster.text
+    assert await Membership.objects.filter(socket_id="1.1").aexists()
+
+
+async def test_a_sign_in_gets_no_roster(ledger):
+    assert await soon(ledger.join(joining("ann", channel=Member.ONLINE))) is None
+
+
+async def test_what_changed_is_announced_after_the_commit(ledger, layer, database):
+    database.open.clear()
+    waiting = asyncio.ensure_future(ledger.join(joining("ann")))
+    await until(database.waiting.is_set)
+    assert layer.events() == []
+
+    database.open.set()
+    await soon(waiting)
+    await soon(ledger.flushed())
+
+    [message] = layer.events()
+    assert message["text"] == (
+        '{"event":"pusher_internal:member_added","channel":"presence-room",'
+        '"data":"{\\"user_id\\":\\"ann\\"}"}'
+    )
+    assert message["except"] == "1.1"
+    assert [group for group, _ in layer.sent] == [layer_group(ID, ROOM)]
+
+
+async def test_sign_ins_are_not_announced(ledger, layer):
+    await soon(ledger.join(joining("ann", channel=Member.ONLINE)))
+    await soon(ledger.flushed())
+
+    assert layer.sent == []
+
+
+async def test_comings_and_goings_keep_their_order(ledger, layer):
+    for number in range(5):
+        await soon(ledger.join(joining("ann", f"1.{number}")))
+        ledger.leave(leaving("ann", f"1.{number}"))
+        await soon(ledger.flushed())
+
+    assert announced(layer) == ["+ann", "-ann"] * 5
+
+
+async def test_an_announcement_the_layer_does_not_take_does_not_stop_the_ledger(
+    ledger, layer, caplog
+):
+    layer.broken = True
+    await soon(ledger.join(joining("ann")))
+    await soon(ledger.flushed())
+    assert "1 presence announcements were lost" in caplog.text
+
+    layer.broken = False
+    await soon(ledger.join(joining("bob", "1.2")))
+    await soon(ledger.flushed())
+
+    assert announced(layer) == ["+bob"]
+
+
+async def test_banned_users_and_full_channels_refuse(ledger):
+    await RealtimeUser.objects.acreate(app_id=ID, user_id="bad", banned_at=timezone.now())
+    await soon(ledger.join(joining("ann", limit=1)))
+
+    with pytest.raises(SubscriptionRefused, match="This user is banned"):
+        await soon(ledger.join(joining("bad", "1.2")))
+    with pytest.raises(LimitReached, match="Presence channel is full: 1 members at most"):
+        await soon(ledger.join(joining("bob", "1.3", limit=1)))
+
+
+async def test_only_the_last_count_of_a_channel_is_written(ledger, database):
+    for count in range(1, 101):
+        ledger.occupy(ID, "room", count)
+    await soon(ledger.flushed())
+
+    assert await Occupancy.objects.values_list("subscriptions", flat=True).aget() == 100
+    assert database.writes_of("realtime_occupancy") == 1
+    ledger.occupy(ID, "room", 0)
+    await soon(ledger.flushed())
+    assert not await Occupancy.objects.aexists()
+
+
+async def test_flushing_an_idle_ledger_returns_at_once(ledger):
+    await soon(ledger.flushed())
+
+
+# ---- groups -----------------------------------------------------------------------------
+
+
+async def test_what_comes_while_a_group_commits_gathers_in_the_next(ledger, database):
+    await soon(ledger.join(joining("first", "0.0")))
+    await soon(ledger.flushed())
+    database.statements.clear()
+    database.open.clear()
+    waiting = asyncio.ensure_future(ledger.join(joining("second", "0.1")))
+    await until(database.waiting.is_set)
+
+    gathered = asyncio.gather(
+        *(ledger.join(joining(f"u{number}", f"1.{number}")) for number in range(200))
+    )
+    await asyncio.sleep(0)
+    database.open.set()
+    await soon(waiting)
+    await soon(gathered)
+
+    assert database.writes_of("realtime_server") == 2
+    assert len(database.statements) < 40
+    assert await Membership.objects.acount() == 202
+
+
+async def test_a_group_has_an_upper_size(ledger, database, configure):
+    configure(GROUP_TRANSITIONS=10)
+
+    await join_all(ledger, *(joining(f"u{number}", f"1.{number}") for number in range(25)))
+
+    assert database.writes_of("realtime_server") == 1 + 3  # the lease, and a renewal per group
+
+
+# ---- the database is away ---------------------------------------------------------------
+
+
+@pytest.fixture
+def no_pauses(monkeypatch):
+    """Repeat at once."""
+    monkeypatch.setattr(ledger_module, "_RETRY_SECONDS", (0,))
+
+
+async def test_without_a_database_joins_are_refused(ledger, database, no_pauses, caplog):
+    database.away = True
+
+    with pytest.raises(TryLater, match="Presence is not available"):
+        await soon(ledger.join(joining("ann")))
+
+    assert caplog.text.count("presence cannot be written, trying again") == 1
+
+
+async def test_a_refused_join_leaves_nothing_behind(ledger, database, layer, no_pauses):
+    database.away = True
+    with pytest.raises(TryLater):
+        await soon(ledger.join(joining("ann")))
+
+    database.away = False
+    await soon(ledger.flushed())
+
+    assert not await Membership.objects.aexists()
+    assert announced(layer) == []
+
+
+async def test_without_a_database_no_departure_is_lost(ledger, database, layer, no_pauses):
+    await join_all(ledger, joining("ann"), joining("bob", "1.2"))
+    await soon(ledger.flushed())
+    database.away = True
+    ledger.leave(leaving("ann"))
+    ledger.occupy(ID, "room", 3)
+    with pytest.raises(TryLater):
+        await soon(ledger.join(joining("cy", "1.3")))
+
+    database.away = False
+    await soon(ledger.flushed())
+
+    assert announced(layer) == ["+ann", "+bob", "-ann"]
+    assert await Occupancy.objects.values_list("subscriptions", flat=True).aget() == 3
+
+
+async def test_a_join_nobody_waits_for_any_more_is_undone_by_its_leave(ledger, database, no_pauses):
+    database.open.clear()
+    waiting = asyncio.ensure_future(ledger.join(joining("ann")))
+    await until(database.waiting.is_set)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    ledger.leave(leaving("ann"))
+
+    database.open.set()
+    await soon(ledger.flushed())
+
+    assert not await Membership.objects.aexists()
+
+
+async def test_a_cancelled_join_whose_group_fails_is_forgotten(ledger, database, no_pauses):
+    database.open.clear()
+    waiting = asyncio.ensure_future(ledger.join(joining("ann")))
+    await until(database.waiting.is_set)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    database.away = True
+    database.open.set()
+    with pytest.raises(TryLater):
+        await soon(ledger.join(joining("bob", "1.2")))
+
+    database.away = False
+    await soon(ledger.flushed())
+
+    assert not await Membership.objects.aexists()
+
+
+async def test_after_an_error_of_its_own_the_ledger_goes_on(ledger, no_pauses, caplog):
+    unwritable = Join(ID, ROOM, "1.1", messages.Member("ann", ["no text"]))
+
+    with pytest.raises(TryLater):
+        await soon(ledger.join(unwritable))
+
+    assert "presence cannot be written" in caplog.text
+    assert await soon(ledger.join(joining("bob", "1.2")))
+
+
+# ---- leases -----------------------------------------------------------------------------
+
+
+async def test_a_process_is_one_living_server(ledger):
+    await join_all(ledger, joining("ann"), joining("bob", "1.2"))
+
+    assert await Server.objects.alive().acount() == 1
+
+
+async def test_a_reaped_process_records_its_subscriptions_again(ledger, layer, caplog):
+    await join_all(ledger, joining("ann", "1.1"), joining("bob", "1.2"))
+    ledger.occupy(ID, "room", 2)
+    ledger.leave(leaving("bob", "1.2"))
+    await soon(ledger.flushed())
+    await Server.objects.all().aupdate(expires_at=Now())
+    assert [item.present for item in await sync_to_async(store.reap)()] == [False]
+
+    roster = await soon(ledger.join(joining("cy", "1.3")))
+    await soon(ledger.flushed())
+
+    assert "lease lost" in caplog.text
+    assert set(roster.versions) == {"ann", "cy"}
+    assert announced(layer)[-2:] == ["+ann", "+cy"]
+    assert await Occupancy.objects.values_list("subscriptions", flat=True).aget() == 2
+
+
+@pytest.fixture
+def quick_heart(configure):
+    """A heartbeat every tenth of a second."""
+    configure(LEASE_SECONDS=0.3)
+
+
+async def eventually(question):
+    """Ask the database until the answer is yes."""
+    async with asyncio.timeout(PATIENCE):
+        while not await question():
+            continue
+
+
+async def test_the_heartbeat_renews_the_lease(quick_heart, ledger):
+    await soon(ledger.join(joining("ann")))
+    await soon(ledger.flushed())
+    first = await Server.objects.aget()
+
+    await eventually(Server.objects.filter(expires_at__gt=first.expires_at).aexists)
+
+
+async def test_the_heartbeat_notices_that_it_was_taken_for_dead(quick_heart, ledger, caplog):
+    await soon(ledger.join(joining("ann")))
+    await soon(ledger.flushed())
+    first = await Server.objects.aget()
+
+    await Server.objects.all().adelete()
+
+    await eventually(Membership.objects.exclude(server=first.pk).aexists)
+    assert "lease lost" in caplog.text
+
+
+async def test_a_process_without_a_lease_has_no_heartbeat(configure, ledger, database, no_pauses):
+    configure(LEASE_SECONDS=0.003)
+    await soon(ledger.join(joining("ann")))
+    await soon(ledger.flushed())
+    database.refused_start = 'INSERT INTO "realtime_server"'
+    await Server.objects.all().adelete()
+    await until(lambda: database.refusals > 100)
+
+    database.refused_start = None
+    configure(LEASE_SECONDS=30)
+    await soon(ledger.flushed())
+
+    assert await Membership.objects.filter(socket_id="1.1").aexists()
+
+
+async def test_the_heartbeat_reaps_and_announces(quick_heart, ledger, layer):
+    dead = uuid.uuid4()
+    await sync_to_async(lease.take)(dead, 60)
+    await sync_to_async(store.apply)(dead, [joining("ghost", "9.9")], 60)
+    await Server.objects.all().aupdate(expires_at=Now())
+    await soon(ledger.join(joining("ann")))
+
+    await until(lambda: "-ghost" in announced(layer))
+
+
+async def test_the_heartbeat_survives_a_database_that_is_away(
+    quick_heart, ledger, database, caplog, no_pauses
+):
+    await soon(ledger.join(joining("ann")))
+    await soon(ledger.flushed())
+    database.away = True
+    await until(lambda: "the lease could not be renewed" in caplog.text)
+
+    database.away = False
+
+    assert '"ann"' in (await soon(ledger.join(joining("bob", "1.2")))).text
+
+
+# ---- the end ----------------------------------------------------------------------------
+
+
+async def test_stopping_writes_what_is_left_and_gives_the_lease_back(ledger, database):
+    await soon(ledger.join(joining("ann")))
+    ledger.leave(leaving("ann"))
+
+    await soon(ledger.stop())
+    await soon(ledger.stop())
+
+    assert not await Membership.objects.aexists()
+    assert await Server.objects.dead().acount() == 1
+
+
+async def test_a_stopped_ledger_refuses_joins_and_leaves_the_rest_to_the_reaper(ledger):
+    await soon(ledger.join(joining("ann")))
+    await soon(ledger.stop())
+
+    ledger.leave(leaving("ann"))
+    ledger.occupy(ID, "room", 1)
+    with pytest.raises(TryLater, match="stopping"):
+        await soon(ledger.join(joining("bob", "1.2")))
+
+    assert [item.present for item in await sync_to_async(store.reap)()] == [False]
+
+
+async def test_a_ledger_that_wrote_nothing_stops(ledger):
+    await soon(ledger.stop())
+
+    assert not await Server.objects.aexists()
+
+
+async def test_stopping_without_a_database_is_logged(ledger, database, caplog):
+    await soon(ledger.join(joining("ann")))
+    await soon(ledger.flushed())
+    database.away = True
+
+    await soon(ledger.stop())
+
+    assert "could not give the lease back" in caplog.text
+
+
+async def test_there_is_one_ledger_per_loop(ledger):
+    assert ledger_module.current() is ledger
+    assert ledger_module.peek() is ledger

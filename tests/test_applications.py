@@ -1,0 +1,131 @@
+"""Which app a key or an id belongs to."""
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from realtime import applications
+from realtime.models import Application
+from realtime.protocol.app import App
+from tests.conftest import ID, KEY
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def row():
+    return Application.objects.create(
+        app_id="9",
+        name="Row",
+        key="row-key",
+        secret="row-secret",
+        enabled=False,
+        client_events=False,
+        tls_only=True,
+        allowed_origins=["https://example.com"],
+        max_connections=5,
+    )
+
+
+def test_the_apps_of_the_settings_need_no_database(django_assert_num_queries):
+    with django_assert_num_queries(0):
+        assert applications.by_key(KEY) == applications.by_id(ID) == applications.default()
+
+
+def test_a_row_is_an_app(row):
+    app = App(
+        id="9",
+        key="row-key",
+        secret="row-secret",
+        enabled=False,
+        client_events=False,
+        tls_only=True,
+        allowed_origins=("https://example.com",),
+        max_connections=5,
+    )
+
+    assert applications.by_key("row-key") == applications.by_id("9") == app
+
+
+def test_what_is_unknown_is_none():
+    assert applications.by_key("unknown") is None
+    assert applications.by_id("404") is None
+
+
+def test_the_settings_come_first():
+    Application.objects.create(app_id=ID, name="Shadow", key=KEY, secret="other")
+
+    assert applications.by_key(KEY).secret != "other"
+
+
+def test_a_flood_of_unknown_keys_costs_one_query(django_assert_num_queries):
+    Application.objects.all().delete()
+    Application.objects.create(app_id="9", name="Row").delete()
+
+    with django_assert_num_queries(1):
+        for number in range(50):
+            assert applications.by_key(f"unknown-{number}") is None
+
+
+def test_rows_are_read_again_after_a_while(row, monkeypatch):
+    assert applications.by_id("9")
+    Application.objects.filter(app_id="9").update(app_id="10")
+    assert applications.by_id("9")
+
+    now = applications.time.monotonic()
+    monkeypatch.setattr(
+        applications.time, "monotonic", lambda: now + applications.FRESH_SECONDS + 1
+    )
+
+    assert applications.by_id("9") is None
+
+
+@pytest.mark.parametrize("change", ["save", "delete"])
+def test_a_change_in_this_process_is_seen_at_once(row, change):
+    assert applications.by_key("row-key")
+    row.key = "new-key"
+
+    getattr(row, change)()
+
+    assert applications.by_key("row-key") is None
+
+
+def test_the_first_app_of_the_settings_is_the_default(row):
+    assert applications.default().id == ID
+
+
+def test_an_app_can_be_named(row):
+    assert applications.default("9").id == "9"
+
+
+def test_an_unknown_app_is_an_error():
+    with pytest.raises(ImproperlyConfigured, match="no realtime app with the id 404"):
+        applications.default("404")
+
+
+def test_without_settings_the_only_row_is_the_default(row, settings):
+    settings.REALTIME = {}
+
+    assert applications.default().id == "9"
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_without_settings_and_a_single_row_there_is_no_default(settings, rows):
+    settings.REALTIME = {}
+    for number in range(rows):
+        Application.objects.create(app_id=str(number), name="Row")
+
+    with pytest.raises(ImproperlyConfigured, match="No realtime app is configured"):
+        applications.default()
+
+
+async def test_a_configured_key_is_found_without_a_thread():
+    assert (await applications.aby_key(KEY)).id == ID
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_the_key_of_a_row_is_found_in_a_thread(process):
+    await Application.objects.acreate(app_id="9", name="Row", key="row-key")
+
+    assert (await applications.aby_key("row-key")).id == "9"
+    assert (await applications.aby_key("row-key")).id == "9"
+    assert await applications.aby_key("unknown") is None

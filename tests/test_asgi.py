@@ -1,0 +1,50 @@
+"""The ASGI application of a site that is its own Pusher server."""
+
+import subprocess
+import sys
+
+import pytest
+from asgiref.testing import ApplicationCommunicator
+
+from realtime.asgi import Application
+from tests.conftest import soon
+
+
+async def get(application, path):
+    """Status and body of a GET."""
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b""}
+    request = ApplicationCommunicator(application, {**scope, "headers": [(b"host", b"localhost")]})
+    await request.send_input({"type": "http.request", "body": b"", "more_body": False})
+    start, body = await request.receive_output(5), await request.receive_output(5)
+    await request.wait(5)
+    return start["status"], body["body"]
+
+
+def test_it_is_made_as_that_of_django_is(application):
+    assert isinstance(application, Application)
+
+
+@pytest.mark.spec(50)
+async def test_http_goes_to_django(application, process):
+    assert await get(application, "/apps/nothing") == (404, b"404 NOT FOUND\n")
+
+
+async def test_websockets_go_to_the_consumer(connect):
+    assert (await connect()).socket_id
+
+
+async def test_lifespan_is_spoken(application, process):
+    server = ApplicationCommunicator(application, {"type": "lifespan"})
+    for phase in ("startup", "shutdown"):
+        await server.send_input({"type": f"lifespan.{phase}"})
+        assert await server.receive_output(5) == {"type": f"lifespan.{phase}.complete"}
+
+    await soon(server.wait(5))
+
+
+def test_it_can_be_imported_before_the_apps_are_loaded():
+    script = "from project.asgi import application; print(type(application).__module__)"
+
+    answer = subprocess.check_output([sys.executable, "-c", script], text=True, timeout=60)
+
+    assert answer.strip() == "realtime.asgi"

@@ -1,0 +1,182 @@
+"""System checks: what is wrong with a deployment, before traffic finds out."""
+
+import pytest
+from django.core.checks import Tags, run_checks
+from django.core.handlers.asgi import ASGIHandler
+from django.db import OperationalError, connection
+
+from realtime.models import Application
+from tests.conftest import ID, KEY, SECRET
+
+ONE = {"APP_ID": ID, "APP_KEY": KEY, "APP_SECRET": SECRET}
+PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
+QUEUE = "channels_redis.core.RedisChannelLayer"
+IN_MEMORY = "channels.layers.InMemoryChannelLayer"
+
+no_application = ASGIHandler()
+routed = type("Router", (), {"application_mapping": {"websocket": None}})()
+http_only = type("Router", (), {"application_mapping": {"http": None}})()
+
+urlpatterns: list[object] = []
+
+
+@pytest.fixture
+def found(settings, db):
+    """The ids of what the checks of this app find with these settings."""
+
+    def found(*, deploy=True, **changes):
+        for name, value in changes.items():
+            if value is None:
+                delattr(settings, name)
+            else:
+                setattr(settings, name, value)
+        messages = run_checks(include_deployment_checks=deploy)
+        ours = [message for message in messages if message.id.startswith("realtime.")]
+        assert all(message.hint and "docs/reference/checks.md" in message.hint for message in ours)
+        return [message.id for message in ours]
+
+    return found
+
+
+def layers(backend, **config):
+    return {"default": {"BACKEND": backend, "CONFIG": config}}
+
+
+def test_a_site_in_order_has_no_complaints(found):
+    assert found(CHANNEL_LAYERS=layers(PUBSUB, hosts=["redis://localhost"])) == []
+
+
+def test_on_a_laptop_the_defaults_are_in_order(found):
+    assert found(deploy=False, DEBUG=True, REALTIME=None) == []
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "text",
+        {"APP_SECRT": "x"},
+        {**ONE, "LEASE_SECONDS": "6"},
+        {"APP_ID": "1"},
+        {**ONE, "LIMITS": {"NONE": 1}},
+        {**ONE, "LIMITS": 5},
+        {**ONE, "APPS": ["x"]},
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_one_error(found, setting):
+    assert found(REALTIME=setting) == ["realtime.E001"]
+
+
+def test_a_site_without_an_app_is_an_error(found):
+    assert found(deploy=False, REALTIME={}) == ["realtime.E002"]
+
+
+def test_an_app_may_be_a_row(found):
+    Application.objects.create(app_id="9", name="Row")
+
+    assert found(deploy=False, REALTIME={}) == []
+
+
+def test_without_a_database_a_site_without_an_app_is_still_told(found):
+    def away(*arguments):
+        raise OperationalError
+
+    with connection.execute_wrapper(away):
+        assert found(deploy=False, REALTIME={}) == ["realtime.E002"]
+
+
+@pytest.mark.parametrize(
+    ("app_id", "expected"),
+    [("12", []), ("my-app", ["realtime.E003"]), ("1" * 21, ["realtime.E003"])],
+)
+def test_an_app_id_is_a_number(found, app_id, expected):
+    assert found(deploy=False, REALTIME={**ONE, "APP_ID": app_id}) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("project.asgi.application", []),
+        (f"{__name__}.routed", []),
+        (f"{__name__}.http_only", ["realtime.E004"]),
+        (f"{__name__}.no_application", ["realtime.E004"]),
+        ("nowhere.application", ["realtime.E004"]),
+        (None, ["realtime.E004"]),
+    ],
+)
+def test_websockets_must_lead_here(found, path, expected):
+    assert found(deploy=False, ASGI_APPLICATION=path) == expected
+
+
+HOST = {"address": "redis://localhost", "socket_timeout": None}
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"hosts": [HOST]}, []),
+        ({}, ["realtime.E005"]),
+        ({"hosts": ["redis://localhost"]}, ["realtime.E005"]),
+        ({"hosts": [{"address": "redis://localhost"}]}, ["realtime.E005"]),
+        ({"hosts": [{**HOST, "socket_timeout": 5}]}, ["realtime.E005"]),
+        ({"hosts": [HOST, ("localhost", 6379)]}, ["realtime.E005"]),
+    ],
+)
+def test_the_queue_layer_must_not_time_out(found, config, expected):
+    assert found(CHANNEL_LAYERS=layers(QUEUE, capacity=1_000, **config)) == expected
+
+
+@pytest.mark.parametrize("backend", [QUEUE, IN_MEMORY])
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, ["realtime.W002"]),
+        ({"capacity": 999}, ["realtime.W002"]),
+        ({"capacity": 1_000}, []),
+        ({"channel_capacity": {"specific.*": 1_000}}, []),
+        ({"capacity": 1_000, "channel_capacity": {"specific.*": 5}}, ["realtime.W002"]),
+        ({"capacity": 1_000, "channel_capacity": {"http.*": 5}}, []),
+    ],
+)
+def test_a_layer_needs_room(found, backend, config, expected):
+    config = {**config, "hosts": [HOST]} if backend == QUEUE else config
+
+    assert found(deploy=False, CHANNEL_LAYERS=layers(backend, **config)) == expected
+
+
+@pytest.mark.parametrize(
+    ("channel_layers", "expected"),
+    [
+        ({}, ["realtime.W001"]),
+        (layers(IN_MEMORY, capacity=1_000), ["realtime.W001"]),
+        (layers(PUBSUB), []),
+    ],
+)
+@pytest.mark.parametrize("deploy", [True, False])
+def test_a_deployment_needs_a_layer_for_several_processes(found, channel_layers, expected, deploy):
+    assert found(deploy=deploy, CHANNEL_LAYERS=channel_layers) == (expected if deploy else [])
+
+
+@pytest.mark.parametrize(
+    ("origins", "expected"),
+    [([], []), (["https://example.com"], []), (["*"], ["realtime.W003"])],
+)
+def test_any_origin_is_worth_a_warning(found, origins, expected):
+    setting = {**ONE, "ALLOWED_ORIGINS": origins}
+
+    assert found(REALTIME=setting, CHANNEL_LAYERS=layers(PUBSUB)) == expected
+
+
+def test_the_secret_everybody_knows_is_worth_a_warning(found):
+    setting = {**ONE, "APP_SECRET": "demo-secret"}
+
+    assert found(REALTIME=setting, CHANNEL_LAYERS=layers(PUBSUB)) == ["realtime.W004"]
+
+
+def test_urls_that_are_not_included_are_worth_a_warning(found):
+    assert found(deploy=False, ROOT_URLCONF=__name__) == ["realtime.W005"]
+
+
+def test_the_checks_can_be_run_by_their_tags(settings):
+    settings.ROOT_URLCONF = __name__
+
+    assert [message.id for message in run_checks(tags=[Tags.urls])] == ["realtime.W005"]

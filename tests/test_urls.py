@@ -1,0 +1,58 @@
+"""URLs to include at the root of a site, or below a prefix."""
+
+import pytest
+from django.urls import resolve, reverse
+
+from realtime.api import auth_views, moderation_views, views
+from realtime.urls import urlpatterns
+
+PATHS = [
+    ("events", {"app_id": "3"}, "/apps/3/events", views.EventsView),
+    ("batch-events", {"app_id": "3"}, "/apps/3/batch_events", views.BatchEventsView),
+    ("channels", {"app_id": "3"}, "/apps/3/channels", views.ChannelsView),
+    ("channel", {"app_id": "3", "channel": "a"}, "/apps/3/channels/a", views.ChannelView),
+    ("users", {"app_id": "3", "channel": "a"}, "/apps/3/channels/a/users", views.UsersView),
+    (
+        "terminate",
+        {"app_id": "3", "user_id": "u"},
+        "/apps/3/users/u/terminate_connections",
+        views.TerminateView,
+    ),
+    (
+        "terminate-without-app",
+        {"user_id": "u"},
+        "/users/u/terminate_connections",
+        views.TerminateView,
+    ),
+    ("channel-auth", {}, "/pusher/auth", auth_views.ChannelAuthView),
+    ("user-auth", {}, "/pusher/user-auth", auth_views.UserAuthView),
+    ("moderation-users", {}, "/realtime/users", moderation_views.UsersView),
+    ("moderation-kick", {"user_id": "u"}, "/realtime/users/u/kick", moderation_views.KickView),
+    ("moderation-ban", {"user_id": "u"}, "/realtime/users/u/ban", moderation_views.BanView),
+    ("moderation-lift", {"user_id": "u"}, "/realtime/users/u/lift", moderation_views.LiftView),
+]
+
+
+@pytest.mark.parametrize(("name", "parts", "path", "view"), PATHS, ids=lambda value: str(value))
+def test_every_path_has_its_view_and_its_name(name, parts, path, view):
+    assert resolve(path).func.view_class is view
+    assert reverse(f"realtime:{name}", kwargs=parts) == path
+
+
+@pytest.mark.spec(165)
+@pytest.mark.parametrize(("name", "parts", "path", "view"), PATHS, ids=lambda value: str(value))
+def test_a_site_may_mount_them_below_a_prefix(name, parts, path, view):
+    assert resolve(f"/mounted{path}").func.view_class is view
+    assert reverse(f"mounted:{name}", kwargs=parts) == f"/mounted{path}"
+
+
+def test_no_path_is_left_out_here():
+    named = {name for name, *_ in PATHS} | {"not-found"}
+
+    assert {pattern.name for pattern in urlpatterns} == named
+
+
+@pytest.mark.spec(191)
+@pytest.mark.parametrize("path", ["/apps/", "/apps/3", "/apps/3/events/", "/apps/3/a/b/c"])
+def test_everything_else_below_apps_is_not_found(path):
+    assert resolve(path).func.view_class is views.NotFoundView
