@@ -27,7 +27,6 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: install ## set up and serve the demo site on PORT (8000)
-	@$(BIN)/python manage.py migrate --verbosity 0 --skip-checks
 	@$(BIN)/python manage.py demo --banner $(PORT)
 	@exec $(BIN)/python manage.py runserver --noreload 127.0.0.1:$(PORT)
 

@@ -91,13 +91,19 @@ def _read_body(request: Request) -> bytes:
     return bytes(body)
 
 
+def _uri_of_wsgi(request: Request) -> str:
+    """The path as sent, under the name that gunicorn, or else uWSGI and Apache, give it."""
+    return str(request.META.get("RAW_URI") or request.META.get("REQUEST_URI") or "")
+
+
 def _spellings(request: Request) -> list[str]:
     """The paths a library may have signed: as sent or decoded, with or without our prefix."""
     decoded = request._request.path
     scope = getattr(request._request, "scope", {})
-    sent = scope.get("raw_path") or request.META.get("RAW_URI") or quote(decoded, safe="/=@,;")
+    sent = scope.get("raw_path") or _uri_of_wsgi(request)
     raw = (sent.decode("latin-1") if isinstance(sent, bytes) else str(sent)).partition("?")[0]
-    paths = [raw, decoded, unquote(raw)]
+    paths = [raw, decoded, unquote(raw), quote(decoded, safe="/=@,;"), quote(decoded, safe="/")]
+    paths = [path for path in paths if path]
     for path in tuple(paths):
         for start in ("/apps/", "/users/"):
             at = path.find(start)

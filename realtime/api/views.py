@@ -87,9 +87,12 @@ class PusherView(APIView):
                 exc = Unavailable()
             case RealtimeError():
                 exc = ParseError(str(exc))
-        if isinstance(exc, APIException):
-            return _text(str(exc.detail), exc.status_code)
-        raise exc
+        if not isinstance(exc, APIException):
+            raise exc
+        response = _text(str(exc.detail), exc.status_code)
+        if exc.status_code == 401:
+            response["WWW-Authenticate"] = self.get_authenticate_header(self.request)
+        return response
 
 
 class EventsView(PusherView):

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import AbstractUser, Permission
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.utils import timezone
@@ -44,7 +45,7 @@ SAMPLE_MESSAGES = {
 
 
 class Command(BaseCommand):
-    help = "Creates the accounts and messages of the demo. Needs DEBUG; may be repeated."
+    help = "Migrates, and creates the accounts and messages of the demo. Needs DEBUG."
     requires_system_checks = ()  # runs at every start of the demo and has to be quick
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -60,6 +61,8 @@ class Command(BaseCommand):
             raise CommandError(
                 "The demo accounts have a public password, so they are created with DEBUG=1 only."
             )
+        # One start of Python for both: `make run` is to listen within seconds.
+        call_command("migrate", verbosity=0, skip_checks=True)
         with transaction.atomic():
             users = _create_users()
             _create_sample_messages(users)
