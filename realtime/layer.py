@@ -96,6 +96,11 @@ def channel_layer() -> BaseChannelLayer:
     return _in_memory()
 
 
+def is_in_memory() -> bool:
+    """Whether the layer ends at this process."""
+    return isinstance(channel_layer(), InMemoryChannelLayer)
+
+
 def layer_group(app_id: str, channel: str) -> str:
     """The layer group of a Pusher channel: fewer than 100 letters, digits and dots."""
     digest = hashlib.blake2b(f"{app_id}:{channel}".encode(), digest_size=20).hexdigest()

@@ -4,10 +4,10 @@ Everything is checked in the caller's stack, encoded once, and sent when the tra
 around the call has committed.  Names and parameters are those of the official library.
 """
 
+import functools
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -173,15 +173,26 @@ def encode_batch(app: App, items: Sequence[Mapping[str, Any]]) -> list[Envelope]
 
 def send_now(envelopes: Sequence[Envelope]) -> None:
     """Publish from synchronous code; see ``layer.publish``."""
-    loops.from_sync(partial(layer.publish, envelopes))
+    if loops.home() is None and layer.is_in_memory():
+        _warn_that_nobody_listens()
+    loops.from_sync(functools.partial(layer.publish, envelopes))
 
 
 def send_on_commit(envelopes: Sequence[Envelope], *, using: str | None = None) -> None:
     """Publish when the transaction commits, or now where there is none."""
     if transaction.get_connection(using).in_atomic_block:
-        transaction.on_commit(partial(_send_or_log, envelopes), using=using, robust=True)
+        transaction.on_commit(functools.partial(_send_or_log, envelopes), using=using, robust=True)
     else:
         send_now(envelopes)
+
+
+@functools.cache
+def _warn_that_nobody_listens() -> None:
+    """Say once what a management command or a shell would otherwise never tell."""
+    logger.warning(
+        "events of this process reach nobody: the channel layer is in memory, and the"
+        " connections are in another process; set CHANNEL_LAYERS to Redis"
+    )
 
 
 def _send_or_log(envelopes: Sequence[Envelope]) -> None:

@@ -123,7 +123,10 @@ class UsersView(StaffView):
 
     def get(self, request: Request) -> Response:
         """The users who are online."""
-        app = applications.default(request.query_params.get("app_id"))
+        app_id = request.query_params.get("app_id")
+        app = applications.default() if app_id is None else applications.by_id(app_id)
+        if app is None:
+            raise ParseError("Unknown app_id")
         rows = RealtimeUser.objects.online().filter(app_id=app.id).order_by("user_id")
         users = [
             {"id": user.user_id, "banned": user.banned, "last_seen_at": user.last_seen_at}

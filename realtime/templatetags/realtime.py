@@ -4,6 +4,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django import template
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.middleware.csrf import get_token
 from django.urls import reverse
@@ -23,7 +24,13 @@ def realtime_config(context: dict[str, Any], element_id: str = "realtime-config"
       document.getElementById("realtime-config").textContent);
     const pusher = new Pusher(key, options);
     """
-    return json_script(config_of(context["request"]), element_id)
+    request = context.get("request")
+    if request is None:
+        raise ImproperlyConfigured(
+            "{% realtime_config %} needs the request: render the template with it, and list"
+            " django.template.context_processors.request in TEMPLATES"
+        )
+    return json_script(config_of(request), element_id)
 
 
 def config_of(request: HttpRequest) -> dict[str, Any]:

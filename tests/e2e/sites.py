@@ -216,6 +216,13 @@ KINDS = {
         with_services=True,
     ),
     "demo": Kind(DAPHNE, DEMO, lambda site: manage(site.environment, "demo")),
+    "demo-redis": Kind(
+        UVICORN,
+        DEMO,
+        lambda site: manage(site.environment, "demo"),
+        processes=2,
+        with_services=True,
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """The demo chat in Chromium, as its users see it."""
 
+import itertools
 import re
 
 import pytest
@@ -30,18 +31,20 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture
-def demo(sites):
-    return sites("demo")
+@pytest.fixture(params=["demo", "demo-redis"])
+def demo(request, sites):
+    """The demo in one process, and in two that share a Valkey and a PostgreSQL."""
+    return sites(request.param)
 
 
 @pytest.fixture
 def visit(browser, demo):
     """Opens pages in windows of their own; none of them may log an error."""
     windows, complaints = [], []
+    addresses = itertools.cycle(demo.urls)
 
     def start(path="/login/", **options):
-        window = browser.new_context(base_url=demo.first.url, **options)
+        window = browser.new_context(base_url=next(addresses), **options)
         window.set_default_timeout(PATIENCE_MS)
         windows.append(window)
         page = window.new_page()
