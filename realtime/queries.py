@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from channels.db import database_sync_to_async
+from django.db import connection
 
 from realtime import applications, loops
 from realtime.presence import ledger, store
@@ -46,6 +47,8 @@ def channels_info(
         raise InvalidQuery(
             "user_count may only be requested if filter_by_prefix starts with presence-"
         )
+    if prefix and not is_channel_name(prefix, app.limits):
+        return {"channels": {}}  # no channel can start so
     _settle()
     names = store.occupied(app.id, prefix)
     if USER_COUNT not in wanted:
@@ -158,7 +161,8 @@ def _check_name(app: App, channel: str) -> None:
 
 def _settle() -> None:
     """Let what this process has recorded reach the database, so that it reads its own."""
-    if loops.home() is not None:
+    # Within a transaction the caller may hold the lock that the ledger waits for.
+    if loops.home() is not None and not connection.in_atomic_block:
         loops.from_sync(_flushed)
 
 

@@ -57,6 +57,15 @@ async def soon(work: Awaitable[Any]) -> Any:
         return await work
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Benchmarks run where their directory is asked for, and nowhere else."""
+    if any("benchmarks" in argument for argument in config.args):
+        return
+    benchmarks = [item for item in items if item.get_closest_marker("bench")]
+    items[:] = [item for item in items if item not in benchmarks]
+    config.hook.pytest_deselected(items=benchmarks)
+
+
 # ---- layers -----------------------------------------------------------------------------
 
 

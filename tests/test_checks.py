@@ -21,8 +21,9 @@ urlpatterns: list[object] = []
 
 
 @pytest.fixture
-def found(settings, db):
+def found(settings, db, monkeypatch):
     """The ids of what the checks of this app find with these settings."""
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
 
     def found(*, deploy=True, **changes):
         for name, value in changes.items():
@@ -154,6 +155,17 @@ def test_a_layer_needs_room(found, backend, config, expected):
 @pytest.mark.parametrize("deploy", [True, False])
 def test_a_deployment_needs_a_layer_for_several_processes(found, channel_layers, expected, deploy):
     assert found(deploy=deploy, CHANNEL_LAYERS=channel_layers) == (expected if deploy else [])
+
+
+@pytest.mark.parametrize(
+    ("workers", "expected"),
+    [("", []), ("1", []), ("4", ["realtime.W001"])],
+)
+def test_several_workers_need_a_layer_between_them(found, monkeypatch, workers, expected):
+    monkeypatch.setenv("WEB_CONCURRENCY", workers)
+
+    assert found(deploy=False, CHANNEL_LAYERS={}) == expected
+    assert found(deploy=False, CHANNEL_LAYERS=layers(PUBSUB)) == []
 
 
 @pytest.mark.parametrize(

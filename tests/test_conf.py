@@ -91,6 +91,8 @@ def test_without_debug_there_is_no_development_app(settings):
         ({"LIMITS": {"PRESENCE_MEMBRS": 1}}, "LIMITS has an unknown key PRESENCE_MEMBRS"),
         ({"LIMITS": 5}, "LIMITS"),
         ({"LIMITS": {"PRESENCE_MEMBERS": "100"}}, "PRESENCE_MEMBERS"),
+        ({"LIMITS": {"PRESENCE_MEMBERS": 0}}, "PRESENCE_MEMBERS"),
+        ({"LIMITS": {"CHANNEL_NAME_CHARS": 256}}, "CHANNEL_NAME_CHARS"),
         ({"ALLOWED_ORIGINS": "https://example.com"}, "'ALLOWED_ORIGINS'] must be a list"),
         ({"APPS": {"ID": "1"}}, "'APPS'] must be a list"),
         ({"LEASE_SECONDS": "6"}, "'LEASE_SECONDS'] must be of type int, not str"),
@@ -115,6 +117,7 @@ def test_what_cannot_be_read_is_refused(given, complaint):
         ({"APPS": [{"ID": "7", "KEY": "k", "SECRET": "s", "NAME": "x"}]}, "unknown key NAME"),
         ({"APPS": [{"ID": "7", "KEY": "k", "SECRET": "s", "ALLOWED_ORIGINS": "*"}]}, "a list"),
         ({"APPS": ["7"]}, "app"),
+        ({**ONE, "APPS": [{"ID": "7", "KEY": "k", "SECRET": "s", "TLS_ONLY": "yes"}]}, "TLS_ONLY"),
     ],
 )
 def test_an_app_that_cannot_be_used_is_refused(given, complaint):
@@ -144,6 +147,8 @@ def test_the_setting_is_read_once_and_again_after_a_change(settings):
 
 
 def test_a_site_without_the_setting_gets_the_defaults(settings):
+    settings.REALTIME = {}  # restoring this announces the change, which a deletion does not
     del settings.REALTIME
+    conf.get.cache_clear()
 
     assert conf.get() == conf.Settings()

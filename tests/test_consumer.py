@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from itertools import pairwise
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -12,7 +13,7 @@ from realtime import consumer, hub, moderation
 from realtime.layer import Envelope, layer_group, publish
 from realtime.models import Application, Member, Membership, Occupancy, RealtimeUser
 from realtime.presence import ledger
-from tests.conftest import ID, KEY, PATH, soon, until
+from tests.conftest import ID, KEY, PATH, hmac_hex, signed, soon, until
 
 QUERY = "protocol=7&client=js&version=8.6.0"
 
@@ -73,10 +74,11 @@ async def test_the_first_frame_is_the_greeting(new_client):
 
 @pytest.mark.spec(19, 20)
 async def test_socket_ids_are_unique_and_unguessable(connect):
-    ids = {(await connect()).socket_id for _ in range(20)}
+    parts = [[int(part) for part in (await connect()).socket_id.split(".")] for _ in range(20)]
 
-    assert len(ids) == 20
-    assert len({len(socket_id) > 12 for socket_id in ids}) == 1
+    for column in zip(*parts, strict=True):
+        ordered = sorted(column)
+        assert min(after - before for before, after in pairwise(ordered)) > 1, "a sequence"
 
 
 @pytest.mark.parametrize("prefix", ["", "/prefix", "/a/b"])
@@ -234,6 +236,18 @@ async def test_a_process_that_is_full_takes_no_more_connections(connect, refused
     assert await refused() == (4100, "Over capacity")
 
 
+async def test_a_process_that_stops_takes_no_more_connections(connect, refused):
+    client = await connect()
+    hub.current().close_all()
+
+    assert await refused() == (4100, "Over capacity")
+
+    assert (await client.event())[1]["code"] == 4200
+    assert (await client.closed())[0] == 4200
+    await client.leave()
+    await soon(hub.current().deserted())
+
+
 async def test_the_first_reason_wins(refused, configure):
     """In the order key, app, TLS, protocol, quota, origin."""
     foreign = {"headers": [(b"origin", b"https://evil.com")]}
@@ -300,7 +314,7 @@ async def test_a_database_that_is_away_turns_unknown_keys_away(refused, database
 # ---- messages ---------------------------------------------------------------------------
 
 
-@pytest.mark.spec(21, 22, 23, 24)
+@pytest.mark.spec(21, 22, 23)
 @pytest.mark.parametrize("rest", [',"data":{}', ',"data":""', ""])
 async def test_a_ping_is_answered(connect, rest):
     client = await connect()
@@ -308,6 +322,17 @@ async def test_a_ping_is_answered(connect, rest):
     await client.send_to(f'{{"event":"pusher:ping"{rest}}}')
 
     assert await client.text() == '{"event":"pusher:pong","data":"{}"}'
+
+
+@pytest.mark.spec(24)
+async def test_a_ping_before_the_greeting_is_read_is_answered(new_client):
+    client = new_client()
+    await client.upgrade()
+
+    await client.say("pusher:ping")
+
+    events = [(await client.event())[0] for _ in range(2)]
+    assert events == ["pusher:connection_established", "pusher:pong"]
 
 
 @pytest.mark.spec(37, 36, 40)
@@ -413,11 +438,21 @@ async def test_no_event_comes_before_the_success_frame_and_none_is_lost(connect,
     assert [(await client.frame())["event"] for _ in range(2)] == ["one", "two"]
 
 
-@pytest.mark.spec(70, 71, 72, 64, 68)
-async def test_a_refused_subscription_is_answered_once(connect):
+@pytest.mark.spec(70, 71, 72, 64, 65, 68)
+@pytest.mark.parametrize(
+    "auth",
+    [
+        f"{KEY}:deadbeef",
+        signed("1234.1234:private-room"),
+        f"other-key:{hmac_hex('1234.1234:private-room')}",
+        "",
+    ],
+    ids=["wrong", "for another socket", "of another app", "none"],
+)
+async def test_a_refused_subscription_is_answered_once(connect, auth):
     client = await connect()
 
-    await client.say("pusher:subscribe", {"channel": "private-room", "auth": f"{KEY}:deadbeef"})
+    await client.say("pusher:subscribe", {"channel": "private-room", "auth": auth})
 
     error, refusal = await client.frame(), await client.frame()
     assert (error["event"], error["data"]["code"]) == ("pusher:error", None)

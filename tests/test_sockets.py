@@ -1,6 +1,7 @@
 """The outgoing half of a connection."""
 
 import asyncio
+import gc
 import logging
 
 import pytest
@@ -141,3 +142,50 @@ async def test_a_peer_that_went_away_ends_the_socket_quietly(caplog):
     socket.push("b")
 
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(("code", "sent"), [(1003, 1000), (1000, 1000), (4009, 4009)])
+async def test_a_server_that_refuses_a_code_of_the_protocol_is_given_an_ordinary_one(code, sent):
+    """Daphne takes 1000 and codes from 3000 on."""
+    closes = []
+
+    async def like_daphne(message):
+        if message["code"] not in (1000, *range(3000, 5000)):
+            raise ValueError("invalid close code")
+        closes.append(message)
+
+    socket = Socket("3", "1.1", like_daphne, backlog_chars=100, drop=lambda: None)
+
+    socket.close(code, "why")
+
+    await until(lambda: closes)
+    assert closes == [{"type": "websocket.close", "code": sent, "reason": "why"}]
+
+
+async def test_a_peer_that_goes_away_during_the_close_is_no_error(caplog):
+    attempts = []
+
+    async def gone(message):
+        attempts.append(message["code"])
+        raise ConnectionResetError
+
+    Socket("3", "1.1", gone, backlog_chars=100, drop=lambda: None).close(1003, "why")
+    await until(lambda: attempts)
+    await asyncio.sleep(0)
+
+    assert attempts == [1003]
+    assert caplog.records == []
+
+
+async def test_a_server_that_cannot_close_at_all_is_reported():
+    reports = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reports.append(str(context["exception"])))
+
+    async def broken(message):
+        raise RuntimeError("a broken server")
+
+    Socket("3", "1.1", broken, backlog_chars=100, drop=lambda: None).close(4009, "why")
+
+    await until(lambda: gc.collect() is not None and reports)
+    assert reports == ["a broken server"]

@@ -15,7 +15,6 @@ from django.urls import reverse
 from rest_framework import status
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import NotFound, PermissionDenied
-from rest_framework.parsers import JSONParser
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -27,6 +26,7 @@ from project.chat import demo_accounts, transcript
 from project.chat.people import described
 from project.chat.rooms import DEFAULT_ROOM, ROOMS, Room
 from project.chat.serializers import CatchUpSerializer, NewMessageSerializer
+from realtime.api.site import StrictJSONParser
 
 User = get_user_model()
 
@@ -78,7 +78,7 @@ class ChatAPIView(APIView):
 
     authentication_classes = (SessionAuthentication,)
     permission_classes = (IsAuthenticated,)
-    parser_classes = (JSONParser,)
+    parser_classes = (StrictJSONParser,)
     renderer_classes = (JSONRenderer,)
 
 

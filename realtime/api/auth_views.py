@@ -12,14 +12,14 @@ from typing import Any, Final
 from django.contrib.auth.models import AbstractBaseUser
 from django.utils.module_loading import import_string
 from rest_framework.exceptions import ParseError, PermissionDenied
-from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
+from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from realtime import applications, authorization, conf, rules
-from realtime.api.site import OptionalCsrfSession, SiteView
-from realtime.protocol.names import Kind, is_channel_name, is_socket_id, kind_of
+from realtime.api.site import OptionalCsrfSession, SiteView, StrictJSONParser
+from realtime.protocol.names import Kind, is_channel_name, is_encodable, is_socket_id, kind_of
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class AuthView(SiteView):
     """Answers logged-in users who are not banned."""
 
     session_class = OptionalCsrfSession
-    parser_classes = (FormParser, MultiPartParser, JSONParser)
+    parser_classes = (FormParser, MultiPartParser, StrictJSONParser)
     permission_classes = (IsAuthenticated,)
 
     def user_data(self) -> dict[str, Any]:
@@ -135,6 +135,8 @@ def _batch(data: Mapping[str, Any]) -> list[str] | None:
     several = data.get("channel_name")
     if isinstance(several, list):
         names = [str(name) for name in several]
+    if not all(is_encodable(name) for name in names):
+        raise ParseError("Invalid channel_name")
     if len(names) > BATCH_CHANNELS:
         raise ParseError(f"Too many channels: {BATCH_CHANNELS} at most")
     return list(dict.fromkeys(names)) or None

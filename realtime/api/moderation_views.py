@@ -7,14 +7,14 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError
-from rest_framework.parsers import FormParser, JSONParser
+from rest_framework.parsers import FormParser
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from realtime import applications, moderation
-from realtime.api.site import SiteView
+from realtime.api.site import SiteView, StrictJSONParser
 from realtime.api.views import Unavailable
 from realtime.layer import PublishFailed
 from realtime.models import RealtimeUser
@@ -54,7 +54,7 @@ class BanSerializer(ReasonSerializer):
 class StaffView(SiteView):
     """An action of staff on one user."""
 
-    parser_classes = (JSONParser, FormParser)
+    parser_classes = (StrictJSONParser, FormParser)
     permission_classes = (HasStaffPermission,)
     permission: ClassVar[str]
     serializer: ClassVar[type[serializers.Serializer[Any]]] = ReasonSerializer

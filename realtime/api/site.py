@@ -1,6 +1,7 @@
 """What the endpoints for people of the site, users and staff, have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from django.apps import apps
 from django.http import HttpRequest
@@ -9,11 +10,35 @@ from rest_framework.authentication import (
     SessionAuthentication,
     TokenAuthentication,
 )
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import JSONParser
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from realtime import conf
+from realtime.protocol.errors import BadMessage
+from realtime.protocol.messages import load_json
+
+
+class StrictJSONParser(JSONParser):
+    """JSON as browsers write it; DRF's own parser fails on deep nesting with a 500."""
+
+    def parse(
+        self,
+        stream: Any,  # Any: a file-like object of the server
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Parse the body.
+
+        Raises:
+            ParseError: not JSON.
+        """
+        try:
+            return load_json(stream.read().decode())
+        except (BadMessage, UnicodeDecodeError):
+            raise ParseError("The request body is not valid JSON") from None
 
 
 class OptionalCsrfSession(SessionAuthentication):
@@ -36,6 +61,7 @@ class SiteView(APIView):
     """
 
     renderer_classes = (JSONRenderer,)
+    metadata_class = None
     session_class: type[SessionAuthentication] = SessionAuthentication
 
     def get_authenticators(self) -> Sequence[BaseAuthentication]:  # type: ignore[override]

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.decorators import method_decorator
 from django.views import View
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -43,6 +44,7 @@ class PusherView(APIView):
     throttle_classes = ()
     parser_classes = ()
     renderer_classes = (JSONRenderer,)
+    metadata_class = None
 
     @property
     def app(self) -> App:
@@ -197,6 +199,7 @@ class TerminateView(PusherView):
         return Response({})
 
 
+@method_decorator(csrf_exempt, name="dispatch")
 class NotFoundView(View):
     """Every other path below ``/apps/``: 404 and never a redirect to one with a slash."""
 

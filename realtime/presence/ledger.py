@@ -11,7 +11,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from django.db import DatabaseError, InterfaceError, connections
 
@@ -30,6 +30,9 @@ T = TypeVar("T")
 Entry = tuple[store.Transition, asyncio.Future[Roster | None] | None]
 """What happened, and who waits for it to be committed."""
 
+FLUSH_SECONDS: Final = 1.0
+"""Ours: how long a question waits for the latest changes before it takes older ones."""
+
 _RETRY_SECONDS = (0.1, 0.2, 0.5, 1, 2)
 
 
@@ -45,8 +48,8 @@ class Ledger:
         self._counts: dict[tuple[str, str], int] = {}
         self._writer: asyncio.Task[object] | None = None
         self._beat: asyncio.Task[object] | None = None
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._awaited: list[asyncio.Future[None]] = []
+        """Who waits for everything recorded before to be committed."""
         self._stopped = False
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="realtime-ledger")
 
@@ -81,8 +84,12 @@ class Ledger:
         self._write_soon()
 
     async def flushed(self) -> None:
-        """Wait until everything recorded so far is committed."""
-        await self._idle.wait()
+        """Wait until what was recorded so far is committed, but not for long."""
+        if self._writer is None:
+            return
+        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._awaited.append(committed)
+        await asyncio.wait([committed], timeout=FLUSH_SECONDS)
 
     async def stop(self) -> None:
         """Write what is left and give the lease back."""
@@ -107,7 +114,6 @@ class Ledger:
     def _write_soon(self) -> None:
         if self._stopped:
             return  # whoever reaps this server records what is still to come
-        self._idle.clear()
         if self._writer is None:
             self._writer = loops.spawn(self._write(), "ledger writer")
 
@@ -116,9 +122,11 @@ class Ledger:
         try:
             while self._pending or self._dirty:
                 group = self._take_group()
+                awaited = [] if self._pending or self._dirty else list(self._awaited)
                 try:
                     await self._commit(group)
                     failures = 0
+                    self._resolve(awaited)
                 except lease.LeaseLost:
                     logger.error("lease lost: recording all local subscriptions again")
                     self._restore(group)
@@ -130,8 +138,12 @@ class Ledger:
                     await asyncio.sleep(pause)
         finally:
             self._writer = None
-            if not self._pending and not self._dirty:
-                self._idle.set()
+
+    def _resolve(self, awaited: list[asyncio.Future[None]]) -> None:
+        for committed in awaited:
+            self._awaited.remove(committed)
+            if not committed.done():
+                committed.set_result(None)
 
     def _take_group(
         self,

@@ -123,7 +123,7 @@ def test_the_vectors_authenticate(db, client, clock, method, path, query, signat
     assert response.status_code == 200, response.content
 
 
-@pytest.mark.spec(161, 160, 156, 157, 163)
+@pytest.mark.spec(154, 157, 160, 161)
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

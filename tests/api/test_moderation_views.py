@@ -215,7 +215,7 @@ def test_another_app_has_its_own_users(as_staff, occupied, configure):
 def test_an_unknown_app_is_a_bad_request(as_staff):
     response = as_staff("view_realtimeuser").get("/realtime/users?app_id=404")
 
-    assert response.status_code in (400, 404)
+    assert (response.status_code, response.json()) == (400, {"detail": "Unknown app_id"})
 
 
 def test_the_list_has_a_permission_of_its_own(as_all, client):
