@@ -71,7 +71,7 @@ class ReadOnlyAdmin(ModelAdmin):
 
 
 class OnlineFilter(admin.SimpleListFilter):
-    """By presence; opens on those who are online."""
+    """By presence."""
 
     title = _("presence")
     parameter_name = "online"

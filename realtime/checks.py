@@ -5,6 +5,8 @@
     realtime.E003  an app id is not numeric
     realtime.E004  ASGI_APPLICATION does not lead to this server
     realtime.E005  the queue layer kills idle consumers
+    realtime.E006  LAYER names no channel layer
+    realtime.E007  USER_DATA names no function
     realtime.W001  the in-memory layer serves one process only
     realtime.W002  a layer drops messages beyond a small capacity
     realtime.W003  any origin may connect
@@ -101,8 +103,8 @@ def check_layer(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Check
     layers = getattr(settings, "CHANNEL_LAYERS", {})
     layer = layers.get(found[0].layer)
     if layer is None:
-        return []
-    backend, config = layer.get("BACKEND"), layer.get("CONFIG", {})
+        return _check_alias(found[0].layer)
+    backend, config = layer.get("BACKEND"), layer.get("CONFIG") or {}
     messages: list[CheckMessage] = []
     if backend == QUEUE_LAYER:
         hosts = config.get("hosts") or [{}]
@@ -134,6 +136,18 @@ def check_layer(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Check
     return messages
 
 
+def _check_alias(alias: str) -> list[CheckMessage]:
+    if alias == "default":
+        return []
+    return [
+        Error(
+            f"REALTIME['LAYER'] names {alias!r}, which is not in CHANNEL_LAYERS.",
+            hint=f"Add it there, or leave LAYER out. {DOCS}",
+            id="realtime.E006",
+        )
+    ]
+
+
 def _has_no_timeout(host: dict[str, Any]) -> bool:
     return "socket_timeout" in host and host["socket_timeout"] is None
 
@@ -144,6 +158,25 @@ def _capacity(config: dict[str, Any]) -> int:
         if isinstance(pattern, str) and fnmatch.fnmatchcase("specific.process!1", pattern):
             return int(capacity)
     return int(config.get("capacity", 100))
+
+
+@register(Tags.compatibility)
+def check_user_data(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """The function that presents users can be imported."""
+    found = _settings_or_error()
+    if isinstance(found, CheckMessage):
+        return []
+    try:
+        import_string(found[0].user_data)
+    except ImportError as error:
+        return [
+            Error(
+                f"REALTIME['USER_DATA']: {error}",
+                hint=f"Name a function that takes a Django user. {DOCS}",
+                id="realtime.E007",
+            )
+        ]
+    return []
 
 
 @register(Tags.compatibility)

@@ -7,6 +7,7 @@ the deployment is judged by ``checks.py``; here only what cannot be read at all 
 import dataclasses
 import difflib
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
@@ -20,6 +21,13 @@ from realtime.protocol.app import App, Limits
 
 DEVELOPMENT_APP: Final = {"ID": "1001", "KEY": "demo-key", "SECRET": "demo-secret"}
 """Used with ``DEBUG`` only, where nothing is configured."""
+
+KEY: Final = re.compile(r"[A-Za-z0-9_\-]{1,64}")
+"""Ours: what a key may hold without being escaped in a URL or cut at a colon."""
+
+MINIMUM: Final = 0.001
+MAXIMUM: Final = 10**9
+"""Ours: what a number in the setting may be; NaN is neither."""
 
 STORED_NAME_CHARS: Final = 255
 """Ours: the width of the columns for channel names and user ids."""
@@ -61,8 +69,12 @@ class Settings:
     """Pusher support: silence after which the server pings clients that answer."""
     pong_seconds: float = 15
     """Pusher support: how long the answer may take; then 4201."""
+    join_seconds: float = 10
+    """Ours: how long a presence subscription waits for the database; then 4100."""
     linger_seconds: float = 1
     """Ours: how long an empty channel stays joined on the layer, for page changes."""
+    watchdog_seconds: float = 2
+    """Ours: how often a process makes sure that it hears the layer, and how long it waits."""
     publish_timeout_seconds: float = 5
     """Ours: how long a publish may wait for the layer."""
     lease_seconds: float = 6
@@ -86,9 +98,9 @@ class Settings:
         }
         if not (self.app_id or self.app_key or self.app_secret):
             if self.apps or not django_settings.DEBUG:
-                return tuple(build_app(entry) for entry in self.apps)
+                return _check_distinct(tuple(build_app(entry) for entry in self.apps))
             first |= DEVELOPMENT_APP
-        return tuple(build_app(entry) for entry in (first, *self.apps))
+        return _check_distinct(tuple(build_app(entry) for entry in (first, *self.apps)))
 
 
 @functools.cache
@@ -112,6 +124,7 @@ def read(site: object) -> Settings:
     _check_types(given)
     settings = Settings(**given)
     _limits(settings.limits)
+    _check_values(settings)
     return settings
 
 
@@ -139,7 +152,7 @@ def build_app(entry: Mapping[str, Any]) -> App:
     given["allowed_origins"] = _sequence(given.get("allowed_origins", ()), "allowed_origins")
     given["max_connections"] = given.pop("max_app_connections", None)
     given |= {name: str(given[name]) for name in ("id", "key", "secret")}
-    return App(**given)
+    return _check_app(App(**given))
 
 
 def _limits(overrides: object) -> Limits:
@@ -147,11 +160,12 @@ def _limits(overrides: object) -> Limits:
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ImproperlyConfigured(f"LIMITS[{name.upper()!r}] must be a positive number")
-    if given.get("channel_name_chars", 0) > STORED_NAME_CHARS:
-        raise ImproperlyConfigured(
-            f"LIMITS['CHANNEL_NAME_CHARS'] must be {STORED_NAME_CHARS} at most,"
-            " which is what the database keeps"
-        )
+    for name in ("channel_name_chars", "presence_user_id_chars", "signin_user_id_chars"):
+        if given.get(name, 0) > STORED_NAME_CHARS:
+            raise ImproperlyConfigured(
+                f"LIMITS[{name.upper()!r}] must be {STORED_NAME_CHARS} at most,"
+                " which is what the database keeps"
+            )
     return Limits(**given)
 
 
@@ -191,6 +205,39 @@ def _check_types(given: Mapping[str, Any]) -> None:
                 f"REALTIME[{item.name.upper()!r}] must be of type {wanted[0].__name__},"
                 f" not {type(value).__name__}"
             )
+
+
+def _check_values(settings: Settings) -> None:
+    """Refuse numbers that would stop the server, and texts that match nothing."""
+    for item in fields(Settings):
+        value = getattr(settings, item.name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            least = 0 if item.name == "linger_seconds" else MINIMUM
+            if not least <= value < MAXIMUM:
+                raise ImproperlyConfigured(
+                    f"REALTIME[{item.name.upper()!r}] must be a positive number"
+                )
+
+
+def _check_app(app: App) -> App:
+    if app.max_connections is not None and not (
+        isinstance(app.max_connections, int) and app.max_connections > 0
+    ):
+        raise ImproperlyConfigured("MAX_APP_CONNECTIONS must be a positive number or None")
+    if not KEY.fullmatch(app.key):
+        raise ImproperlyConfigured("An app key may hold letters, digits, '_' and '-' only")
+    for origin in app.allowed_origins:
+        if origin != "*" and (not isinstance(origin, str) or "://" not in origin):
+            raise ImproperlyConfigured(
+                f"ALLOWED_ORIGINS: {origin!r} must be '*' or like 'https://example.com'"
+            )
+    return app
+
+
+def _check_distinct(apps: tuple[App, ...]) -> tuple[App, ...]:
+    if len({app.id for app in apps}) < len(apps) or len({app.key for app in apps}) < len(apps):
+        raise ImproperlyConfigured("Two apps in REALTIME have the same ID or KEY")
+    return apps
 
 
 @receiver(setting_changed)

@@ -21,6 +21,7 @@ from realtime import applications, conf, hub, layer, lifespan
 from realtime.layer import Envelope, PublishFailed
 from realtime.models import Member
 from realtime.presence import ledger
+from realtime.presence.ledger import PresenceUnavailable
 from realtime.presence.store import Join as JoinTransition
 from realtime.presence.store import Leave as LeaveTransition
 from realtime.protocol import messages
@@ -43,7 +44,6 @@ from realtime.protocol.errors import (
     OverCapacity,
     PathNotFound,
     SubscriptionRefused,
-    TryLater,
     Unauthorized,
     UnknownApp,
 )
@@ -181,7 +181,8 @@ class PusherConsumer(AsyncConsumer):
             drop=task.cancel if task is not None else lambda: None,
         )
         self._user_id: str | None = None
-        self._shown: set[str] = set()
+        self._shown: dict[str, str] = {}
+        """The user shown in each presence channel, for staff who kick that user."""
         self._hub.admit(self._socket)
         try:
             await self._hub.start()
@@ -240,7 +241,7 @@ class PusherConsumer(AsyncConsumer):
             await self._hub.join(app_id, channel, self._socket)
             roster = None
             if member is not None:
-                self._shown.add(member.user_id)
+                self._shown[channel] = member.user_id
                 self._hub.show(member.user_id, self._socket)
                 roster = await self._ledger.join(
                     JoinTransition(
@@ -251,9 +252,11 @@ class PusherConsumer(AsyncConsumer):
                         self._app.limits.presence_members,
                     )
                 )
-        except PublishFailed as error:
-            logger.error("a subscription was refused: %s", error)
-            await self._refuse(channel, TryLater("Channel is not available, try again later"))
+        except (PublishFailed, PresenceUnavailable) as error:
+            # Closed, because a client repeats a refused subscription after a new connection
+            # only.
+            logger.error("a connection was sent away: %s", error)
+            await self._apply(self._connection.end(OverCapacity()))
         except SubscriptionRefused as error:
             await self._refuse(channel, error)
         else:
@@ -263,13 +266,20 @@ class PusherConsumer(AsyncConsumer):
 
     async def _refuse(self, channel: str, error: SubscriptionRefused) -> None:
         self._hub.leave(self._app.id, channel, self._socket)
+        self._hide(channel)
         await self._apply(self._connection.refused(channel, error))
 
     def _leave(self, channel: str, member: messages.Member | None) -> None:
         self._hub.leave(self._app.id, channel, self._socket)
+        self._hide(channel)
         if member is not None:
             self._record_leave(channel, member.user_id)
         self._count(channel)
+
+    def _hide(self, channel: str) -> None:
+        user_id = self._shown.pop(channel, None)
+        if user_id is not None and user_id not in self._shown.values():
+            self._hub.hide(user_id, self._socket)
 
     def _count(self, channel: str) -> None:
         if kind_of(channel) is not Kind.SERVER_TO_USER:
@@ -300,6 +310,9 @@ class PusherConsumer(AsyncConsumer):
         )
         try:
             await self._ledger.join(joining)
+        except PresenceUnavailable as error:
+            logger.error("a connection was sent away: %s", error)
+            await self._apply(self._connection.end(OverCapacity()))
         except SubscriptionRefused as error:
             if self._connection.user is None:
                 self._hub.forget(user_id, self._socket)
@@ -331,8 +344,6 @@ class PusherConsumer(AsyncConsumer):
         for effect in self._connection.close():
             if isinstance(effect, Leave):
                 self._leave(effect.channel, effect.member)
-        for user_id in self._shown:
-            self._hub.hide(user_id, self._socket)
         if self._user_id is not None:
             self._hub.forget(self._user_id, self._socket)
             self._record_leave(Member.ONLINE, self._user_id)

@@ -1,20 +1,20 @@
 """Who in this process is subscribed to what, and the one way events reach them.
 
-One hub per process.  It owns the only layer channel of the process, joins one layer group
-per Pusher channel that has a subscriber here, receives each event once and hands it to all
-of them.  It knows no models: what is remembered beyond the process is the ledger's.
+One hub per process.  It joins one layer group per Pusher channel that has a subscriber
+here, gets each event once and hands it to all of them.  It knows no models: what is
+remembered beyond the process is the ledger's.
 """
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from realtime import conf, layer, loops
+from realtime.bus import Bus
 from realtime.layer import Announcement, Envelope, PublishFailed
 from realtime.protocol.connection import close_reason
-from realtime.protocol.errors import Fatal, PleaseReconnect, Unauthorized
+from realtime.protocol.errors import Fatal, OverCapacity, PleaseReconnect, Unauthorized
 from realtime.protocol.messages import encode_error
 from realtime.sockets import Socket
 
@@ -23,30 +23,28 @@ logger = logging.getLogger(__name__)
 ChannelKey = tuple[str, str]
 """App id and channel name."""
 
-BURST: Final = 64
-"""Ours: events taken from the layer before the writers of the sockets get a turn."""
+REMEMBERED_MEMBERS: Final = 1_000
+"""Ours: members of a channel, here or gone, before the oldest news of them is forgotten."""
+
+OVERTAKING_SECONDS: Final = 60
+"""Ours: how much later than newer news an announcement may still arrive."""
 
 HELD_EVENTS: Final = 1_000
 """Ours: events held for a socket whose subscription is not confirmed yet."""
-
-RENEWAL_SECONDS: Final = 3_600
-"""Ours: far below the day after which layers forget a member of a group."""
-
-_ECHO_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
 class LocalChannel:
     """The subscribers of one channel in this process."""
 
-    __slots__ = ("added", "floors", "group", "held", "joined", "lock", "sockets", "versions")
+    __slots__ = ("failures", "floors", "group", "held", "joined", "lock", "sockets", "versions")
 
     def __init__(self, group: str) -> None:
         self.group = group
         self.lock = asyncio.Lock()
-        self.added = False
-        """Whether the layer was asked to add us to the group."""
+        self.failures = 0
+        """How often the layer group could not be joined."""
         self.joined = False
-        """Whether we were added, and have heard ourselves through the group."""
+        """Whether we are in the layer group, and have heard ourselves through it."""
         self.sockets: dict[str, Socket] = {}
         self.held: dict[str, tuple[Socket, list[Envelope]]] = {}
         """Sockets whose success frame is not out yet, and what they are to get after it."""
@@ -59,53 +57,48 @@ class LocalChannel:
     def empty(self) -> bool:
         return not self.sockets and not self.held
 
+    def note(self, news: Announcement) -> None:
+        """Remember *news* as delivered, and forget what can no longer be overtaken."""
+        self.versions.pop(news.user_id, None)
+        self.versions[news.user_id] = news.version
+        if len(self.versions) > REMEMBERED_MEMBERS:
+            # Versions start from the clock, in microseconds, and the oldest come first.
+            too_old = news.version - OVERTAKING_SECONDS * 1_000_000
+            for user_id, version in list(self.versions.items()):
+                if version >= too_old:
+                    break
+                del self.versions[user_id]
+
 
 class Hub:
     """The registry of one process; made by ``current()``."""
 
     def __init__(self) -> None:
-        self._layer = layer.channel_layer()
-        self._layer_channel = ""
+        self._bus = Bus(self._dispatch)
         self._channels: dict[ChannelKey, LocalChannel] = {}
         self._connections: dict[str, dict[str, Socket]] = {}
         self._users: dict[tuple[str, str], dict[str, Socket]] = {}
-        self._markers: dict[str, asyncio.Future[None]] = {}
-        self._receiver: asyncio.Task[object] | None = None
-        self._renewer: asyncio.Task[object] | None = None
-        self._starting = asyncio.Lock()
         self.stopping = False
         """Whether new connections should go elsewhere."""
         self._deserted = asyncio.Event()
 
     async def start(self) -> None:
-        """Take a channel of the layer and listen to it; once, however often it is called.
+        """Listen to the channel layer; once, however often it is called.
 
         Raises:
             PublishFailed: the layer does not answer.
         """
-        if self._receiver is not None:
-            return
-        async with self._starting:
-            if self._receiver is None:
-                loops.settle(asyncio.get_running_loop())
-                async with layer.answering():
-                    self._layer_channel = str(await self._layer.new_channel())
-                    await self._layer.group_add(layer.CONTROL_GROUP, self._layer_channel)
-                self._receiver = loops.supervise(self._receive, "hub receiver")
-                self._renewer = loops.supervise(self._renew, "hub renewer")
+        loops.settle(asyncio.get_running_loop())
+        await self._bus.start()
 
     async def stop(self) -> None:
         """Leave the layer.  Sockets are the business of ``close_all``."""
-        if self._receiver is None:
-            return
-        tasks = [self._receiver, self._renewer]
-        self._receiver = self._renewer = None
-        for task in tasks:
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
-        for group in self._groups():
-            await self._layer.group_discard(group, self._layer_channel)
+        await self._bus.stop()
+
+    @property
+    def listening(self) -> bool:
+        """Whether events of other processes arrive."""
+        return self._bus.listening
 
     # ---- connections and users ------------------------------------------------------
 
@@ -176,8 +169,11 @@ class Hub:
         local.held[socket.socket_id] = (socket, [])
         if local.joined:
             return
+        failures = local.failures
         try:
             async with local.lock:
+                if local.failures != failures:  # of the one before us: it would be the same
+                    raise PublishFailed("the channel layer does not answer")
                 if not local.joined:
                     await self._join_group(local)
         except BaseException:  # also when the consumer is cancelled while it waits
@@ -200,6 +196,8 @@ class Hub:
         local = self._channels[app_id, channel]
         _, held = local.held.pop(socket.socket_id)
         known = versions or {}
+        if local.empty:  # the first one here: nothing was delivered that could be overtaken
+            local.versions |= known
         floor = {
             user_id: version
             for user_id, version in known.items()
@@ -247,20 +245,34 @@ class Hub:
         for socket_id, socket in local.sockets.items():
             if socket_id != except_socket_id:
                 socket.push(text)
-        for socket_id, (socket, held) in local.held.items():
-            if socket_id != except_socket_id:
-                held.append(envelope)
-                if len(held) > HELD_EVENTS:
-                    socket.close(4100, "Over capacity")
+        self._hold(local, envelope)
 
     # ---- inside ---------------------------------------------------------------------
+
+    async def _join_group(self, local: LocalChannel) -> None:
+        try:
+            await self._bus.join(local.group)
+        except PublishFailed:
+            local.failures += 1
+            raise
+        local.joined = True
+
+    def _hold(self, local: LocalChannel, envelope: Envelope) -> None:
+        """Keep an event for those whose success frame is not out yet."""
+        for socket_id, (socket, held) in local.held.items():
+            if socket_id == envelope.except_socket_id or socket.over:
+                continue
+            held.append(envelope)
+            if len(held) > HELD_EVENTS:
+                held.clear()
+                self._end(socket, OverCapacity())
 
     def _is_news(self, local: LocalChannel, envelope: Envelope) -> bool:
         """Whether to deliver an announcement to everybody; some sockets may be served apart."""
         news = envelope.announcement
         if news is None or news.version <= local.versions.get(news.user_id, 0):
             return False
-        local.versions[news.user_id] = news.version
+        local.note(news)
         if not local.floors:
             return True
         self._deliver_above_floors(local, envelope, news)
@@ -278,31 +290,7 @@ class Hub:
                     del local.floors[socket_id]
             if not stale and socket_id != envelope.except_socket_id:
                 socket.push(envelope.text)
-        for socket_id, (_, held) in local.held.items():
-            if socket_id != envelope.except_socket_id:
-                held.append(envelope)
-
-    async def _join_group(self, local: LocalChannel) -> None:
-        """Join the layer group, and wait until something sent to it comes back.
-
-        Redis may act on SUBSCRIBE a moment after the layer says it is done; an event sent
-        in that moment by another process would be lost.
-        """
-        marker = uuid.uuid4().hex
-        heard = self._markers[marker] = asyncio.get_running_loop().create_future()
-        try:
-            local.added = True
-            async with layer.answering():
-                await self._layer.group_add(local.group, self._layer_channel)
-            for seconds in _ECHO_SECONDS:
-                await layer.send(local.group, {"type": layer.MARKER, "marker": marker})
-                await asyncio.wait([heard], timeout=seconds)
-                if heard.done():
-                    local.joined = True
-                    return
-            raise PublishFailed("the channel layer does not echo")
-        finally:
-            del self._markers[marker]
+        self._hold(local, envelope)
 
     def _part_soon(self, key: ChannelKey) -> None:
         local = self._channels.get(key)
@@ -313,47 +301,19 @@ class Hub:
         async with local.lock:
             if not local.empty:
                 return
-            if local.added:
-                local.added = local.joined = False
-                await self._layer.group_discard(local.group, self._layer_channel)
+            local.joined = False
+            try:
+                await self._bus.part(local.group)
+            except PublishFailed as error:
+                logger.warning("a group of the channel layer could not be left: %s", error)
             if local.empty and self._channels.get(key) is local:
                 del self._channels[key]
-
-    async def _receive(self) -> None:
-        """Take what the layer has, a burst at a time."""
-        taken = 0
-        while True:
-            message = await self._layer.receive(self._layer_channel)
-            self._dispatch(message)
-            taken += 1
-            if taken % BURST == 0:
-                # receive() does not yield while messages are waiting; without a pause no
-                # writer would run, and healthy sockets would look slow.
-                await asyncio.sleep(0)
-
-    async def _renew(self) -> None:
-        """Join every group again, long before the layer forgets that we are in it.
-
-        The queue layer and the in-memory layer forget members after ``group_expiry``, by
-        default a day; joining twice does no harm on any layer.
-        """
-        while True:
-            await asyncio.sleep(RENEWAL_SECONDS)
-            for group in self._groups():
-                async with layer.answering():
-                    await self._layer.group_add(group, self._layer_channel)
-
-    def _groups(self) -> list[str]:
-        joined = [local.group for local in self._channels.values() if local.joined]
-        return [*joined, layer.CONTROL_GROUP]
 
     def _dispatch(self, message: Mapping[str, Any]) -> None:
         try:
             match message["type"]:
                 case layer.EVENT:
                     self.deliver(Envelope.of(message))
-                case layer.MARKER:
-                    self._echo(message["marker"])
                 case layer.TERMINATE:
                     self.terminate(
                         message["app"], message["user"], members=bool(message["members"])
@@ -362,11 +322,6 @@ class Hub:
                     logger.warning("unknown message type %.60r on the channel layer", unknown)
         except (KeyError, TypeError, ValueError, IndexError):
             logger.warning("malformed message on the channel layer", exc_info=True)
-
-    def _echo(self, marker: str) -> None:
-        heard = self._markers.get(marker)
-        if heard is not None and not heard.done():
-            heard.set_result(None)
 
     def _end(self, socket: Socket, error: Fatal) -> None:
         socket.push(encode_error(error))

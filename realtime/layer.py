@@ -35,6 +35,9 @@ NEVER: Final = 10**9
 """Seconds: the layer would forget the members of its groups after a day."""
 
 
+_refusal: str | None = None
+
+
 class PublishFailed(RealtimeError):
     """The layer did not take the message."""
 
@@ -107,12 +110,29 @@ def layer_group(app_id: str, channel: str) -> str:
     return f"realtime.{digest}"
 
 
+def hides_dead_connections(site_layer: BaseChannelLayer) -> bool:
+    """Whether *site_layer* may be deaf while its calls succeed, until it is flushed.
+
+    True of the pub/sub layer of channels-redis 4.3, whose ``flush`` drops the connections
+    of this process only.  That of the queue layer would empty Redis.
+    """
+    return type(site_layer).__module__ == "channels_redis.pubsub"
+
+
+def refuse_to_publish(reason: str | None) -> None:
+    """Make ``publish`` fail at once, with *reason*, until it is called with ``None``."""
+    global _refusal
+    _refusal = reason
+
+
 async def publish(envelopes: Sequence[Envelope]) -> None:
     """Hand *envelopes* to the layer, in order.
 
     Raises:
         PublishFailed: the layer did not take one of them; those before it are on their way.
     """
+    if _refusal is not None:
+        raise PublishFailed(_refusal)
 
     async def send_all() -> None:
         for envelope in envelopes:

@@ -1,6 +1,6 @@
 """Start and stop of a server process.
 
-Starting is lazy.  Stopping is best effort, since correctness rests on the lease: on SIGTERM
+Starting is lazy.  Stopping is best effort, since correctness rests on the lease: on a signal
 clients are sent elsewhere with 4200 before the server closes them with a code of its own,
 which would make them wait a second; then what is left is written and the lease given back.
 """
@@ -13,7 +13,7 @@ import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from realtime import hub, loops
 from realtime.presence import ledger
@@ -22,7 +22,10 @@ logger = logging.getLogger(__name__)
 
 Message = MutableMapping[str, Any]
 
-_CLOSING_SECONDS = 2.0
+STOPPING_SECONDS: Final = 10.0
+"""Ours: how long the whole stop may take; a lease that is not given back runs out."""
+
+_CLOSING_SECONDS: Final = 2.0
 """Ours: how long the close frames may take before the server goes on to stop."""
 
 
@@ -33,29 +36,42 @@ class _Stop:
         self._task: asyncio.Task[object] | None = None
 
     def listen(self) -> None:
-        """Stop on SIGTERM, and pass the signal on to the server afterwards."""
+        """Stop on SIGTERM and Ctrl-C, and pass the signal on to the server afterwards."""
         if threading.current_thread() is not threading.main_thread():
             return
         loop = asyncio.get_running_loop()
-        server_handler = signal.getsignal(signal.SIGTERM)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            server_handler = signal.getsignal(number)
+            if server_handler is not signal.SIG_IGN:  # as shells set SIGINT in the background
+                signal.signal(number, self._chained(server_handler, loop))
 
-        def on_sigterm(number: int, frame: FrameType | None) -> None:
+    def _chained(
+        self,
+        server_handler: Any,  # Any: what signal.getsignal() returns
+        loop: asyncio.AbstractEventLoop,
+    ) -> Callable[[int, FrameType | None], None]:
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            if loop.is_closed() or self._task is not None:  # a second signal ends it at once
+                _hand_over(server_handler, number, frame)
+                return
             loop.call_soon_threadsafe(self._then, lambda: _hand_over(server_handler, number, frame))
 
-        signal.signal(signal.SIGTERM, on_sigterm)
+        return on_signal
 
     async def finish(self) -> None:
         """Stop, or wait until the stop that is under way has ended."""
         if self._task is None:
             self._task = loops.spawn(_stop(), "realtime stop")
-        await asyncio.wait([self._task])
+        _, late = await asyncio.wait([self._task], timeout=STOPPING_SECONDS)
+        if late:
+            logger.error("the database or the channel layer does not answer: stopping anyway")
 
     def _then(self, go_on: Callable[[], None]) -> None:
         async def stop_and_go_on() -> None:
             await self.finish()
             go_on()
 
-        loops.spawn(stop_and_go_on(), "realtime stop on SIGTERM")
+        loops.spawn(stop_and_go_on(), "realtime stop on a signal")
 
 
 _stops: loops.PerLoop[_Stop] = loops.PerLoop(_Stop)
@@ -84,6 +100,8 @@ async def lifespan(
 
 async def _stop() -> None:
     local_hub, local_ledger = hub.peek(), ledger.peek()
+    if local_ledger is not None:
+        local_ledger.freeze()
     if local_hub is not None:
         local_hub.close_all()
         with suppress(TimeoutError):
@@ -102,6 +120,6 @@ def _hand_over(
     """Let the server do what it would have done without us."""
     if callable(handler):
         handler(number, frame)
-    elif handler is not signal.SIG_IGN:
+    else:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

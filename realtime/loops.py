@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from django.core.exceptions import SynchronousOnlyOperation
 
@@ -19,9 +19,16 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+FIRST_PAUSE_SECONDS: Final = 0.1
+LAST_PAUSE_SECONDS: Final = 2
+CALM_SECONDS: Final = 30
+"""Ours: a task that ran that long before it failed is started again without much ado."""
+
 _tasks: set[asyncio.Task[Any]] = set()
 _lock = threading.Lock()
-_homes: list[asyncio.AbstractEventLoop] = []
+_homes: list[tuple[int, asyncio.AbstractEventLoop]] = []
+"""Process id and loop: a fork has its parent's loops, but nobody runs them."""
+
 _own: tuple[int, asyncio.AbstractEventLoop] | None = None
 """Process id and loop of the daemon thread; a fork has the loop but not the thread."""
 
@@ -66,32 +73,41 @@ def supervise(run: Callable[[], Coroutine[Any, Any, None]], name: str) -> asynci
     """Run the endless *run*; start it again, ever more slowly, when it fails."""
 
     async def keep_running() -> None:
-        pause = 0.1
+        pause = FIRST_PAUSE_SECONDS
         while True:
             started = asyncio.get_running_loop().time()
             try:
                 await run()
-            except Exception:
-                logger.exception("%s failed; starting it again", name)
-            if asyncio.get_running_loop().time() - started > 30:
-                pause = 0.1
+            except Exception as error:
+                if asyncio.get_running_loop().time() - started > CALM_SECONDS:
+                    pause = FIRST_PAUSE_SECONDS
+                if pause == FIRST_PAUSE_SECONDS:
+                    logger.exception("%s failed; starting it again", name)
+                else:
+                    logger.warning("%s failed again: %r", name, error)
             await asyncio.sleep(pause)
-            pause = min(pause * 2, 5)
+            pause = min(pause * 2, LAST_PAUSE_SECONDS)
 
     return spawn(keep_running(), name)
+
+
+async def cancel(task: asyncio.Task[Any]) -> None:
+    """Cancel *task* and wait until it has ended."""
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def settle(loop: asyncio.AbstractEventLoop) -> None:
     """Declare *loop* the home of this process's connections."""
     with _lock:
-        _homes[:] = [other for other in _homes if not other.is_closed() and other is not loop]
-        _homes.append(loop)
+        _homes[:] = [home for home in _homes if not home[1].is_closed() and home[1] is not loop]
+        _homes.append((os.getpid(), loop))
 
 
 def home() -> asyncio.AbstractEventLoop | None:
     """The loop of this process's connections, if it has any."""
     with _lock:
-        running = [loop for loop in _homes if loop.is_running()]
+        running = [loop for pid, loop in _homes if pid == os.getpid() and loop.is_running()]
     return running[-1] if running else None
 
 

@@ -79,9 +79,7 @@ class RealtimeUserQuerySet(models.QuerySet["RealtimeUser"]):
 
     def online(self) -> "RealtimeUserQuerySet":
         """Those with a connection: signed in, or shown in a presence channel."""
-        return self.filter(
-            models.Exists(Member.objects.present().filter(user=models.OuterRef("pk")))
-        )
+        return self.filter(models.Exists(Member.objects.alive().filter(user=models.OuterRef("pk"))))
 
 
 class RealtimeUser(models.Model):
@@ -153,7 +151,8 @@ class RealtimeUser(models.Model):
         except ValueError:
             return ""
         name = info.get("name") if isinstance(info, dict) else None
-        return name if isinstance(name, str) else ""
+        # JSON may escape half a character, which no page can show.
+        return name.encode("utf-8", "replace").decode() if isinstance(name, str) else ""
 
     @staticmethod
     def key_of(app_id: str, user_id: str) -> uuid.UUID:
@@ -231,6 +230,13 @@ class MemberQuerySet(models.QuerySet["Member"]):
     def present(self) -> "MemberQuerySet":
         """Those last announced as having come."""
         return self.filter(present=True)
+
+    def alive(self) -> "MemberQuerySet":
+        """Those of them whom a living process holds; the others are about to be reaped."""
+        holding = Membership.objects.filter(
+            member=models.OuterRef("pk"), server__expires_at__gt=Now()
+        )
+        return self.present().filter(models.Exists(holding))
 
 
 class Member(models.Model):

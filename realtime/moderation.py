@@ -4,7 +4,8 @@ A ban is committed first and the connections are closed then; sign-in and subscr
 at the bans after the connection can be found, so nobody slips through between the two.
 """
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -12,15 +13,20 @@ from typing import Any
 from channels.db import database_sync_to_async
 from django.apps import apps
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import transaction
+from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from realtime import applications, layer, loops
+from realtime.conf import STORED_NAME_CHARS
+from realtime.layer import PublishFailed
 from realtime.models import RealtimeUser
-from realtime.presence import store
+from realtime.presence import census
 from realtime.protocol.errors import InvalidTrigger
 from realtime.protocol.names import is_signin_user_id
+
+logger = logging.getLogger(__name__)
 
 
 def terminate_user_connections(user_id: str, *, app_id: str | None = None) -> None:
@@ -54,9 +60,9 @@ def kick(users: Iterable[RealtimeUser], *, by: AbstractBaseUser, reason: str = "
         PublishFailed: the channel layer did not take the request.
     """
     kicked = list(users)
-    closed = sum(store.connection_count(user.app_id, user.user_id) for user in kicked)
+    closed = sum(census.connection_count(user.app_id, user.user_id) for user in kicked)
+    _close(kicked)
     _log(kicked, by, _("Kicked."), reason)
-    _close_on_commit(kicked)
     return closed
 
 
@@ -79,17 +85,14 @@ def ban(
     if until is not None and until <= timezone.now():
         raise ValueError("a ban must end in the future")
     banned = list(users)
-    closed = sum(store.connection_count(user.app_id, user.user_id) for user in banned)
+    closed = sum(census.connection_count(user.app_id, user.user_id) for user in banned)
     with transaction.atomic():
-        for user in banned:
-            user.banned_at = timezone.now()
-            user.banned_until = until
-            user.ban_reason = reason
-            user.banned_by_id = by.pk
-            user.save()
+        _locked(banned).update(
+            banned_at=timezone.now(), banned_until=until, ban_reason=reason, banned_by=by.pk
+        )
         text = _("Banned until %s.") % until.isoformat() if until else _("Banned for good.")
         _log(banned, by, text, reason)
-    _close_on_commit(banned)
+    _close(banned)
     return closed
 
 
@@ -97,10 +100,7 @@ def lift(users: Iterable[RealtimeUser], *, by: AbstractBaseUser, reason: str = "
     """End the bans of *users*; return how many were banned."""
     lifted = [user for user in users if user.banned]
     with transaction.atomic():
-        for user in lifted:
-            user.banned_at = user.banned_until = user.banned_by = None
-            user.ban_reason = ""
-            user.save()
+        _locked(lifted).update(banned_at=None, banned_until=None, ban_reason="", banned_by=None)
         _log(lifted, by, _("Ban lifted."), reason)
     return len(lifted)
 
@@ -109,18 +109,42 @@ def known_user(user_id: str, *, app_id: str | None = None) -> RealtimeUser:
     """The row of a user, made where there is none: staff may ban whom they never saw.
 
     Raises:
-        InvalidTrigger: *user_id* cannot sign in.
+        InvalidTrigger: nobody can have that id.
     """
     app = applications.default(app_id)
-    if not is_signin_user_id(user_id, app.limits):
+    if not user_id or len(user_id) > STORED_NAME_CHARS or "\0" in user_id:
         raise InvalidTrigger("Invalid user id")
     return RealtimeUser.objects.get_or_create(app_id=app.id, user_id=user_id)[0]
 
 
-def _close_on_commit(users: Sequence[RealtimeUser]) -> None:
+def _locked(users: Sequence[RealtimeUser]) -> QuerySet[RealtimeUser]:
+    """The rows of *users*, locked in the order in which presence locks them."""
+    rows = RealtimeUser.objects.filter(pk__in=[user.pk for user in users])
+    if connection.features.has_select_for_update:
+        list(rows.order_by("pk").select_for_update().values_list("pk"))
+    return rows
+
+
+def _close(users: Sequence[RealtimeUser]) -> None:
+    """Close the connections of *users* once the current transaction has committed.
+
+    Raises:
+        PublishFailed: the channel layer did not take the request.  Within a transaction
+            this is logged instead.
+    """
     for user in users:
         close = partial(layer.publish_termination, user.app_id, user.user_id, members=True)
-        transaction.on_commit(partial(loops.from_sync, close))
+        if connection.in_atomic_block:
+            transaction.on_commit(partial(_close_or_log, close), robust=True)
+        else:
+            loops.from_sync(close)
+
+
+def _close_or_log(close: Callable[[], Awaitable[None]]) -> None:
+    try:
+        loops.from_sync(close)
+    except PublishFailed as error:
+        logger.error("the connections of a user may still be open: %s", error)
 
 
 def _log(users: Sequence[RealtimeUser], by: AbstractBaseUser, text: str, reason: str) -> None:

@@ -10,7 +10,7 @@ from channels.db import database_sync_to_async
 from django.db import connection
 
 from realtime import applications, loops
-from realtime.presence import ledger, store
+from realtime.presence import census, ledger
 from realtime.protocol.app import App
 from realtime.protocol.errors import RealtimeError
 from realtime.protocol.names import Kind, is_channel_name, kind_of
@@ -50,10 +50,10 @@ def channels_info(
     if prefix and not is_channel_name(prefix, app.limits):
         return {"channels": {}}  # no channel can start so
     _settle()
-    names = store.occupied(app.id, prefix)
+    names = census.occupied(app.id, prefix)
     if USER_COUNT not in wanted:
         return {"channels": {name: {} for name in names}}
-    users = store.user_counts(app.id, names)
+    users = census.user_counts(app.id, names)
     return {"channels": {name: {USER_COUNT: users.get(name, 0)} for name in names}}
 
 
@@ -76,10 +76,10 @@ def channel_info(
             "Cannot retrieve the user count unless the channel is a presence channel"
         )
     _settle()
-    total = store.subscriptions(app.id, [channel]).get(channel, 0)
+    total = census.subscriptions(app.id, [channel]).get(channel, 0)
     answer: dict[str, Any] = {"occupied": total > 0}
     if USER_COUNT in wanted:
-        answer[USER_COUNT] = store.user_counts(app.id, [channel]).get(channel, 0)
+        answer[USER_COUNT] = census.user_counts(app.id, [channel]).get(channel, 0)
     if SUBSCRIPTION_COUNT in wanted:
         answer[SUBSCRIPTION_COUNT] = total
     return answer
@@ -96,7 +96,7 @@ def users_info(channel: str, *, app_id: str | None = None) -> dict[str, list[dic
     if kind_of(channel) is not Kind.PRESENCE:
         raise InvalidQuery("Users can only be retrieved for presence channels")
     _settle()
-    return {"users": [{"id": user_id} for user_id in store.user_ids(app.id, channel)]}
+    return {"users": [{"id": user_id} for user_id in census.user_ids(app.id, channel)]}
 
 
 def check_attributes(attributes: Iterable[str]) -> None:
@@ -111,8 +111,8 @@ def check_attributes(attributes: Iterable[str]) -> None:
 def attributes_of(app: App, wanted_by_channel: dict[str, set[str]]) -> dict[str, dict[str, int]]:
     """What a trigger answers about its channels; what does not apply is left out."""
     _settle()
-    totals = store.subscriptions(app.id, wanted_by_channel)
-    users = store.user_counts(app.id, wanted_by_channel)
+    totals = census.subscriptions(app.id, wanted_by_channel)
+    users = census.user_counts(app.id, wanted_by_channel)
     answer: dict[str, dict[str, int]] = {}
     for channel, wanted in wanted_by_channel.items():
         entry = answer[channel] = {}

@@ -116,15 +116,17 @@ class Socket:
                 self._unsent -= len(text)
             if self._close is not None:
                 await self._send_close(*self._close)
-        except OSError:
-            self.abandon()  # the peer went away; its disconnect message is on its way
+        except (OSError, RuntimeError):
+            # The peer went away, or (uvicorn, RuntimeError) the server closed by itself; the
+            # disconnect message is on its way.
+            self.abandon()
         finally:
             self._writer = None
 
     async def _send_close(self, code: int, reason: str) -> None:
         try:
             await self._send({"type": "websocket.close", "code": code, "reason": reason})
-        except OSError:
+        except (OSError, RuntimeError):
             raise
         except Exception:
             if code == NORMAL_CLOSURE or code >= FIRST_LIBRARY_CODE:

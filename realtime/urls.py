@@ -32,17 +32,17 @@ urlpatterns = [
     path("pusher/user-auth", auth_views.UserAuthView.as_view(), name="user-auth"),
     path("realtime/users", moderation_views.UsersView.as_view(), name="moderation-users"),
     path(
-        "realtime/users/<str:user_id>/kick",
+        "realtime/users/<path:user_id>/kick",
         moderation_views.KickView.as_view(),
         name="moderation-kick",
     ),
     path(
-        "realtime/users/<str:user_id>/ban",
+        "realtime/users/<path:user_id>/ban",
         moderation_views.BanView.as_view(),
         name="moderation-ban",
     ),
     path(
-        "realtime/users/<str:user_id>/lift",
+        "realtime/users/<path:user_id>/lift",
         moderation_views.LiftView.as_view(),
         name="moderation-lift",
     ),

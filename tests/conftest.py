@@ -30,7 +30,7 @@ KEY = django_settings.REALTIME["APP_KEY"]
 SECRET = django_settings.REALTIME["APP_SECRET"]
 PATH = f"/app/{KEY}?protocol=7&client=js&version=8.6.0&flash=false"
 
-PATIENCE = 5
+PATIENCE = 20
 """Seconds after which a test that waits for something gives up."""
 
 
@@ -79,8 +79,16 @@ class SpyLayer(InMemoryChannelLayer):
         self.groups_left: list[str] = []
         self.received: list[dict[str, Any]] = []
         self.broken = False
+        self.deaf = False
+        """Whether everything is taken and nothing arrives, as over a link half of which is gone."""
         self.gates: dict[str, asyncio.Event] = {}
         """Groups that are joined and left only once their event is set."""
+
+    def repair(self) -> None:
+        """Answer everything again."""
+        self.broken = self.deaf = False
+        for gate in self.gates.values():
+            gate.set()
 
     def events(self) -> list[dict[str, Any]]:
         """The events sent so far, without what hubs send to themselves."""
@@ -97,7 +105,8 @@ class SpyLayer(InMemoryChannelLayer):
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         self._answer()
         self.sent.append((group, message))
-        await super().group_send(group, message)
+        if not self.deaf:
+            await super().group_send(group, message)
 
     async def group_add(self, group: str, channel: str) -> None:
         self._answer()
@@ -142,8 +151,8 @@ class LateLayer(SpyLayer):
             self._late.clear()
 
 
-class DeafLayer(SpyLayer):
-    """Takes everything and delivers no markers, like a link of which one half is gone."""
+class MarkerlessLayer(SpyLayer):
+    """Delivers everything but markers."""
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         if message["type"] != MARKER:
@@ -172,11 +181,12 @@ def layer(use_layer: Callable[[type[SpyLayer]], Any]) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def _own_signal_handler() -> Iterator[None]:
-    """The first connection of a process takes SIGTERM; give it back."""
-    handler = signal.getsignal(signal.SIGTERM)
+def _own_signal_handlers() -> Iterator[None]:
+    """The first connection of a process takes the signals that end it; give them back."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -201,7 +211,7 @@ async def local_hub(layer: Any) -> AsyncIterator[hub.Hub]:
     local = hub.current()
     await local.start()
     yield local
-    layer.broken = False
+    layer.repair()
     await local.stop()
 
 
@@ -212,7 +222,7 @@ async def process(transactional_db: None, layer: Any) -> AsyncIterator[None]:
     threads = ThreadPoolExecutor(1)
     loop.set_default_executor(threads)
     yield
-    layer.broken = False
+    layer.repair()
     local_ledger, local_hub = ledger.peek(), hub.peek()
     if local_ledger is not None:
         await local_ledger.stop()

@@ -7,7 +7,7 @@ import pytest
 from asgiref.testing import ApplicationCommunicator
 
 from realtime.asgi import Application
-from tests.conftest import soon
+from tests.conftest import PATIENCE, soon
 
 
 async def get(application, path):
@@ -15,8 +15,8 @@ async def get(application, path):
     scope = {"type": "http", "method": "GET", "path": path, "query_string": b""}
     request = ApplicationCommunicator(application, {**scope, "headers": [(b"host", b"localhost")]})
     await request.send_input({"type": "http.request", "body": b"", "more_body": False})
-    start, body = await request.receive_output(5), await request.receive_output(5)
-    await request.wait(5)
+    start, body = await request.receive_output(PATIENCE), await request.receive_output(PATIENCE)
+    await request.wait(PATIENCE)
     return start["status"], body["body"]
 
 
@@ -37,9 +37,9 @@ async def test_lifespan_is_spoken(application, process):
     server = ApplicationCommunicator(application, {"type": "lifespan"})
     for phase in ("startup", "shutdown"):
         await server.send_input({"type": f"lifespan.{phase}"})
-        assert await server.receive_output(5) == {"type": f"lifespan.{phase}.complete"}
+        assert await server.receive_output(PATIENCE) == {"type": f"lifespan.{phase}.complete"}
 
-    await soon(server.wait(5))
+    await soon(server.wait(PATIENCE))
 
 
 def test_it_can_be_imported_before_the_apps_are_loaded():

@@ -158,6 +158,31 @@ def test_a_deployment_needs_a_layer_for_several_processes(found, channel_layers,
 
 
 @pytest.mark.parametrize(
+    ("alias", "expected"),
+    [("default", []), ("other", []), ("missing", ["realtime.E006"])],
+)
+def test_the_layer_that_is_named_must_exist(found, alias, expected):
+    channel_layers = {**layers(PUBSUB), "other": layers(PUBSUB)["default"]}
+
+    setting = {**ONE, "LAYER": alias}
+
+    assert found(deploy=False, REALTIME=setting, CHANNEL_LAYERS=channel_layers) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("realtime.api.auth_views.default_user_data", []),
+        ("realtime.api.auth_views.missing", ["realtime.E007"]),
+        ("nowhere.at_all", ["realtime.E007"]),
+        ("nodots", ["realtime.E007"]),
+    ],
+)
+def test_the_function_that_presents_users_must_exist(found, path, expected):
+    assert found(deploy=False, REALTIME={**ONE, "USER_DATA": path}) == expected
+
+
+@pytest.mark.parametrize(
     ("workers", "expected"),
     [("", []), ("1", []), ("4", ["realtime.W001"])],
 )

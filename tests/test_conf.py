@@ -93,6 +93,13 @@ def test_without_debug_there_is_no_development_app(settings):
         ({"LIMITS": {"PRESENCE_MEMBERS": "100"}}, "PRESENCE_MEMBERS"),
         ({"LIMITS": {"PRESENCE_MEMBERS": 0}}, "PRESENCE_MEMBERS"),
         ({"LIMITS": {"CHANNEL_NAME_CHARS": 256}}, "CHANNEL_NAME_CHARS"),
+        ({"LIMITS": {"SIGNIN_USER_ID_CHARS": 256}}, "SIGNIN_USER_ID_CHARS"),
+        ({"LEASE_SECONDS": 0}, "'LEASE_SECONDS'] must be a positive number"),
+        ({"LEASE_SECONDS": -1}, "'LEASE_SECONDS'] must be a positive number"),
+        ({"LEASE_SECONDS": float("nan")}, "'LEASE_SECONDS'] must be a positive number"),
+        ({"PING_SECONDS": float("inf")}, "'PING_SECONDS'] must be a positive number"),
+        ({"MAX_CONNECTIONS": 0}, "'MAX_CONNECTIONS'] must be a positive number"),
+        ({"LINGER_SECONDS": -1}, "'LINGER_SECONDS'] must be a positive number"),
         ({"ALLOWED_ORIGINS": "https://example.com"}, "'ALLOWED_ORIGINS'] must be a list"),
         ({"APPS": {"ID": "1"}}, "'APPS'] must be a list"),
         ({"LEASE_SECONDS": "6"}, "'LEASE_SECONDS'] must be of type int, not str"),
@@ -117,12 +124,23 @@ def test_what_cannot_be_read_is_refused(given, complaint):
         ({"APPS": [{"ID": "7", "KEY": "k", "SECRET": "s", "NAME": "x"}]}, "unknown key NAME"),
         ({"APPS": [{"ID": "7", "KEY": "k", "SECRET": "s", "ALLOWED_ORIGINS": "*"}]}, "a list"),
         ({"APPS": ["7"]}, "app"),
+        ({**ONE, "APP_KEY": "a:b"}, "An app key may hold letters"),
+        ({**ONE, "APP_KEY": "k" * 65}, "An app key may hold letters"),
+        ({**ONE, "ALLOWED_ORIGINS": ["example.com"]}, "must be '.' or like 'https://example.com'"),
+        ({**ONE, "ALLOWED_ORIGINS": [5]}, "must be '.' or like 'https://example.com'"),
+        ({**ONE, "APPS": [{"ID": "7", "KEY": "k2", "SECRET": "s"}]}, "the same ID or KEY"),
+        ({"APPS": [{"ID": n, "KEY": "k", "SECRET": "s"} for n in "12"]}, "the same ID or KEY"),
+        ({"APPS": [{"ID": "7", "KEY": "k", "SECRET": "s", "MAX_APP_CONNECTIONS": "5"}]}, "MAX_APP"),
         ({**ONE, "APPS": [{"ID": "7", "KEY": "k", "SECRET": "s", "TLS_ONLY": "yes"}]}, "TLS_ONLY"),
     ],
 )
 def test_an_app_that_cannot_be_used_is_refused(given, complaint):
     with pytest.raises(ImproperlyConfigured, match=complaint):
         conf.read(given).configured_apps()
+
+
+def test_a_linger_may_be_nothing():
+    assert conf.read({"LINGER_SECONDS": 0}).linger_seconds == 0
 
 
 @pytest.mark.parametrize("value", [2, 2.5])

@@ -248,18 +248,19 @@ async def test_a_process_that_stops_takes_no_more_connections(connect, refused):
     await soon(hub.current().deserted())
 
 
-async def test_the_first_reason_wins(refused, configure):
+async def test_the_first_reason_wins(refused, connect, configure):
     """In the order key, app, TLS, protocol, quota, origin."""
     foreign = {"headers": [(b"origin", b"https://evil.com")]}
     await Application.objects.acreate(app_id="9", name="Off", key="off", enabled=False)
-    configure(TLS_ONLY=True, MAX_APP_CONNECTIONS=0, MAX_CONNECTIONS=0)
+    await connect()
+    configure(TLS_ONLY=True, MAX_APP_CONNECTIONS=1, MAX_CONNECTIONS=1)
 
     assert (await refused("/app/nobody", **foreign))[0] == 4001
     assert (await refused("/app/off", **foreign))[0] == 4003
     assert (await refused(f"/app/{KEY}", **foreign))[0] == 4000
     assert (await refused(f"/app/{KEY}", scheme="wss", **foreign))[0] == 4008
     assert (await refused(scheme="wss", **foreign))[0] == 4004
-    configure(MAX_APP_CONNECTIONS=1)
+    configure(MAX_APP_CONNECTIONS=2)
     assert (await refused(scheme="wss", **foreign))[0] == 4009
     assert (await refused(scheme="wss"))[0] == 4100
 
@@ -507,38 +508,48 @@ async def test_a_burst_of_unsubscribe_and_subscribe_ends_subscribed(connect):
     assert (await client.frame())["event"] == "hello"
 
 
-async def test_a_subscription_the_layer_does_not_take_can_be_repeated(connect, layer):
+async def test_a_subscription_the_layer_does_not_take_sends_the_client_away(connect, layer):
+    """A client repeats a refused subscription after a new connection only."""
     client = await connect()
     layer.broken = True
+
     await client.ask("room")
-    await client.frame()
-    assert (await client.event()) == (
-        "pusher:subscription_error",
-        {
-            "type": "ServiceUnavailable",
-            "error": "Channel is not available, try again later",
-            "status": 4100,
-        },
-    )
 
-    layer.broken = False
-
-    assert await client.subscribe("room") == {}
+    assert (await client.event())[1] == {"code": 4100, "message": "Over capacity"}
+    assert await client.closed() == (4100, "Over capacity")
 
 
-async def test_a_presence_subscription_the_database_does_not_take_can_be_repeated(
-    connect, database
-):
+async def test_a_presence_subscription_waits_for_the_database(connect, database):
     client = await connect()
     database.away = True
     await client.ask("presence-room", ANN)
-    await client.frame()
-    event, data = await client.event()
-    assert (event, data["type"]) == ("pusher:subscription_error", "ServiceUnavailable")
+    await until(lambda: database.refusals)
 
     database.away = False
 
-    assert (await client.subscribe("presence-room", ANN))["presence"]["count"] == 1
+    event, data = await client.event()
+    assert event == "pusher_internal:subscription_succeeded"
+    assert data["presence"]["count"] == 1
+
+
+@pytest.mark.parametrize("what", ["subscription", "sign-in"])
+async def test_a_database_that_stays_away_sends_the_client_away(connect, database, configure, what):
+    configure(JOIN_SECONDS=0.01)
+    client = await connect()
+    database.away = True
+
+    if what == "subscription":
+        await client.ask("presence-room", ANN)
+        event, data = await client.event()
+    else:
+        event, data = await client.sign_in("ann")
+    assert (event, data["code"]) == ("pusher:error", 4100)
+    assert (await client.closed())[0] == 4100
+    await client.leave()
+    database.away = False
+    await committed()
+
+    assert not await Membership.objects.aexists()
 
 
 # ---- presence ---------------------------------------------------------------------------
@@ -782,20 +793,6 @@ async def test_a_user_who_was_banned_meanwhile_stays_found(connect):
     assert (await client.closed())[0] == 4009
 
 
-async def test_a_sign_in_the_database_does_not_take_can_be_repeated(connect, database):
-    client = await connect()
-    database.away = True
-    event, data = await client.sign_in("ann")
-    assert (event, data["message"]) == (
-        "pusher:error",
-        "Presence is not available, try again later",
-    )
-
-    database.away = False
-
-    assert (await client.sign_in("ann"))[0] == "pusher:signin_success"
-
-
 # ---- client events ----------------------------------------------------------------------
 
 
@@ -888,7 +885,7 @@ async def test_a_client_that_answers_pings_is_kept(connect, configure):
 
 @pytest.mark.spec(30)
 async def test_a_client_that_does_not_know_pings_gets_none(connect, configure):
-    configure(PING_SECONDS=0)
+    configure(PING_SECONDS=0.001)
     client = await connect(f"/app/{KEY}?protocol=5&client=java-client&version=2.0")
 
     await client.is_silent()

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from realtime import bus as bus_module
 from realtime import hub as hub_module
 from realtime.layer import (
     CONTROL_GROUP,
@@ -19,7 +20,7 @@ from realtime.layer import (
 )
 from realtime.protocol import messages
 from realtime.protocol.messages import encode_event
-from tests.conftest import ID, DeafLayer, LateLayer, Peer, soon, until
+from tests.conftest import ID, LateLayer, MarkerlessLayer, Peer, soon, until
 
 ROOM = layer_group(ID, "room")
 
@@ -129,11 +130,11 @@ async def test_a_peer_that_stops_reading_does_not_delay_the_others(hub, subscrib
 
 
 async def test_writers_get_their_turn_during_a_burst(hub, subscribe):
-    peer = await subscribe(Peer("1.1", backlog_chars=hub_module.BURST * 2))
+    peer = await subscribe(Peer("1.1", backlog_chars=bus_module.BURST * 2))
 
-    await publish([event("x")] * hub_module.BURST * 5)
+    await publish([event("x")] * bus_module.BURST * 5)
 
-    await until(lambda: len(peer.texts) == hub_module.BURST * 5)
+    await until(lambda: len(peer.texts) == bus_module.BURST * 5)
     assert peer.drops == 0
 
 
@@ -193,8 +194,8 @@ async def test_a_join_waits_until_the_layer_really_listens(use_layer):
 
 @pytest.mark.parametrize("failure", ["broken", "deaf"])
 async def test_a_join_the_layer_does_not_take_is_undone(use_layer, monkeypatch, failure):
-    monkeypatch.setattr(hub_module, "_ECHO_SECONDS", (0.001, 0.001))
-    layer = use_layer(DeafLayer)
+    monkeypatch.setattr(bus_module, "ECHO_SECONDS", (0.001, 0.001))
+    layer = use_layer(MarkerlessLayer)
     hub = hub_module.current()
     await hub.start()
     layer.broken = failure == "broken"
@@ -211,8 +212,8 @@ async def test_a_join_the_layer_does_not_take_is_undone(use_layer, monkeypatch, 
 async def test_a_failed_join_does_not_stay_in_the_group(use_layer, configure, monkeypatch, failure):
     configure(LINGER_SECONDS=0)
     if failure == "deaf":
-        monkeypatch.setattr(hub_module, "_ECHO_SECONDS", (0.001, 0.001))
-    layer = use_layer(DeafLayer)
+        monkeypatch.setattr(bus_module, "ECHO_SECONDS", (0.001, 0.001))
+    layer = use_layer(MarkerlessLayer)
     hub = hub_module.current()
     await hub.start()
     joining = asyncio.ensure_future(hub.join(ID, "room", Peer("1.1").socket))
@@ -559,6 +560,19 @@ async def test_stopping_leaves_every_group(hub, layer, subscribe):
     assert sorted(layer.groups_left) == sorted([ROOM, CONTROL_GROUP])
 
 
+async def test_a_hub_knows_whether_it_hears_the_layer(hub, layer, configure):
+    assert hub.listening
+    configure(WATCHDOG_SECONDS=0.01)
+    deaf = hub_module.Hub()
+    await deaf.start()
+
+    layer.deaf = True
+    await until(lambda: not deaf.listening)
+
+    layer.repair()
+    await deaf.stop()
+
+
 async def test_there_is_one_hub_per_loop(hub):
     assert hub_module.current() is hub
     assert hub_module.peek() is hub
@@ -601,7 +615,7 @@ async def test_an_echo_nobody_waits_for_is_ignored(hub, layer, subscribe, caplog
 
 
 async def test_a_channel_that_outlives_the_expiry_of_its_group_keeps_its_events(layer, monkeypatch):
-    monkeypatch.setattr(hub_module, "RENEWAL_SECONDS", 0.01)
+    monkeypatch.setattr(bus_module, "RENEWAL_SECONDS", 0.01)
     hub, peer = hub_module.current(), Peer("1.1")
     await hub.start()
     await soon(hub.join(ID, "room", peer.socket))

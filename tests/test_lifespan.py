@@ -8,6 +8,7 @@ import sys
 import threading
 
 import pytest
+from django.utils import timezone
 
 from realtime import hub, lifespan
 from realtime.models import Membership, Server
@@ -31,9 +32,10 @@ async def server(process):
 
 @pytest.fixture
 def server_handler():
-    """What the server has registered for SIGTERM; counts how often it was called."""
+    """What the server does on a signal; counts how often it was called."""
     calls = []
-    signal.signal(signal.SIGTERM, lambda number, frame: calls.append(number))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: calls.append(number))
     return calls
 
 
@@ -57,7 +59,7 @@ async def test_a_stop_sends_clients_elsewhere(server, connect):
     assert await stopping == {"type": "lifespan.shutdown.complete"}
 
 
-async def test_a_stop_writes_what_is_left_and_gives_the_lease_back(server, connect, layer):
+async def test_who_is_sent_elsewhere_has_not_left_yet(server, connect, layer):
     client = await connect()
     await client.subscribe("presence-room", {"user_id": "ann"})
     stopping = asyncio.ensure_future(server("shutdown"))
@@ -66,8 +68,10 @@ async def test_a_stop_writes_what_is_left_and_gives_the_lease_back(server, conne
 
     await stopping
 
-    assert not await Membership.objects.aexists()
-    assert await Server.objects.dead().acount() == 1
+    assert await Membership.objects.acount() == 1
+    lease_ends = (await Server.objects.aget()).expires_at
+    assert lease_ends < timezone.now() + timezone.timedelta(seconds=5)
+    assert not any("member_removed" in message["text"] for message in layer.events())
     assert layer.groups == {}
 
 
@@ -79,16 +83,42 @@ async def test_a_stop_does_not_wait_for_ever(server, connect, monkeypatch):
     assert await server("shutdown") == {"type": "lifespan.shutdown.complete"}
 
 
-async def test_sigterm_stops_and_then_goes_on_to_the_server(process, layer, server_handler):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_stops_and_then_goes_on_to_the_server(
+    process, layer, server_handler, number
+):
     await hub.current().start()
     lifespan.prepare()
     lifespan.prepare()
 
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), number)
     await until(lambda: server_handler)
 
-    assert server_handler == [signal.SIGTERM]
+    assert server_handler == [number]
     assert layer.groups == {}
+
+
+async def test_a_second_signal_goes_to_the_server_at_once(process, server_handler, connect):
+    client = await connect()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await client.event()
+    assert server_handler == []
+
+    os.kill(os.getpid(), signal.SIGTERM)
+
+    await until(lambda: server_handler)
+    assert hub.current().connections() == 1
+
+
+def test_after_the_end_of_its_loop_a_signal_goes_to_the_server(server_handler):
+    async def main():
+        lifespan.prepare()
+
+    asyncio.run(main())
+
+    os.kill(os.getpid(), signal.SIGTERM)
+
+    assert server_handler == [signal.SIGTERM]
 
 
 async def test_sigterm_and_the_end_of_lifespan_stop_once(server, server_handler, connect):
@@ -105,16 +135,16 @@ async def test_sigterm_and_the_end_of_lifespan_stop_once(server, server_handler,
     assert client.output_queue.empty()
 
 
-async def test_a_server_that_ignores_sigterm_is_left_alone(server, connect):
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_that_is_ignored_stays_ignored(connect, number):
+    """Shells set SIGINT so for what they start in the background."""
+    signal.signal(number, signal.SIG_IGN)
     client = await connect()
 
-    os.kill(os.getpid(), signal.SIGTERM)
-    await client.event()
-    assert (await client.closed())[0] == 4200
-    await client.leave()
+    os.kill(os.getpid(), number)
 
-    assert await server("shutdown") == {"type": "lifespan.shutdown.complete"}
+    await client.is_silent()
+    assert signal.getsignal(number) is signal.SIG_IGN
 
 
 def test_without_a_handler_the_process_ends_by_the_signal():

@@ -88,12 +88,20 @@ def pauses(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("held_seconds", "expected"),
-    [(0, [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5]), (31, [0.1] * 8)],
+    ("held_seconds", "expected", "logged"),
+    [
+        (
+            0,
+            [0.1, 0.2, 0.4, 0.8, 1.6, 2, 2],
+            ["the worker failed; starting it again"]
+            + ["the worker failed again: RuntimeError('oh')"] * 6,
+        ),
+        (31, [0.1] * 7, ["the worker failed; starting it again"] * 7),
+    ],
     ids=["ever more slowly", "at once after it held long"],
 )
 async def test_a_supervised_task_is_started_again(
-    pauses, monkeypatch, caplog, held_seconds, expected
+    pauses, monkeypatch, caplog, held_seconds, expected, logged
 ):
     loop = asyncio.get_running_loop()
     real_time, done = loop.time, asyncio.Event()
@@ -111,7 +119,11 @@ async def test_a_supervised_task_is_started_again(
     await done.wait()
 
     assert pauses == expected
-    assert caplog.messages == ["the worker failed; starting it again"] * len(expected)
+    fresh, again = (
+        "the worker failed; starting it again",
+        "the worker failed again: RuntimeError('oh')",
+    )
+    assert caplog.messages == [fresh if pause == 0.1 else again for pause in expected]
     task.cancel()
     await asyncio.wait([task])
 
@@ -131,6 +143,24 @@ async def test_a_supervised_task_that_returns_is_started_again(pauses):
 
     task.cancel()
     await asyncio.wait([task])
+
+
+async def test_a_cancelled_task_has_ended():
+    ended = []
+
+    async def work():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(1)
+
+    task = asyncio.ensure_future(work())
+    await asyncio.sleep(0)
+
+    await loops.cancel(task)
+
+    assert ended == [1]
 
 
 # ---- from synchronous code --------------------------------------------------------------

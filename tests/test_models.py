@@ -76,17 +76,22 @@ def test_a_ban_holds_until_its_end(banned, hours, expected):
     assert RealtimeUser.objects.banned().exists() is expected
 
 
-def test_a_user_is_online_while_it_is_present_somewhere(server):
+def test_a_user_is_online_while_a_living_process_holds_it(server):
     user = RealtimeUser.objects.create(app_id="3", user_id="ann")
     member = Member.objects.create(
         id=Member.key_of("3", Member.ONLINE, "ann"), user=user, app_id="3", channel=Member.ONLINE
     )
+    Membership.objects.create(
+        id=Membership.key_of(member.pk, "1.1"), member=member, server=server, socket_id="1.1"
+    )
     assert not RealtimeUser.objects.online().exists()
+    assert str(member) == "#online: ann"
 
     Member.objects.update(present=True)
-
     assert RealtimeUser.objects.online().get() == user
-    assert str(member) == "#online: ann"
+
+    Server.objects.update(expires_at=timezone.now() - datetime.timedelta(seconds=1))
+    assert not RealtimeUser.objects.online().exists()
 
 
 def test_the_rows_of_a_server_go_with_it(server):

@@ -169,6 +169,7 @@ def test_several_users_are_banned_together(layer, staff, ann):
 
 def test_a_lifted_ban_is_over(layer, staff, ann):
     moderation.ban([ann], by=staff, reason="Spam")
+    ann.refresh_from_db()
 
     assert moderation.lift([ann], by=staff, reason="Sorry") == 1
 
@@ -191,6 +192,11 @@ def test_a_user_who_was_never_seen_is_made_once():
     assert moderation.known_user("new") == moderation.known_user("new")
 
 
-def test_who_cannot_sign_in_is_no_user():
+@pytest.mark.parametrize("user_id", ["", "x" * 256, "a\0b"])
+def test_an_id_nobody_can_have_is_no_user(user_id):
     with pytest.raises(InvalidTrigger, match="Invalid user id"):
-        moderation.known_user("a b")
+        moderation.known_user(user_id)
+
+
+def test_who_is_only_shown_as_present_may_have_any_id():
+    assert moderation.known_user("a b/c").user_id == "a b/c"

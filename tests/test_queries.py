@@ -42,6 +42,7 @@ def occupied(db):
         ("", (), {"room": {}, "presence-room": {}}),
         ("ro", (), {"room": {}}),
         ("x", (), {}),
+        ("no channel starts so", (), {}),
         ("presence-", ["user_count"], {"presence-room": {"user_count": 2}}),
     ],
 )

@@ -131,9 +131,10 @@ async def test_an_abandoned_socket_forgets_what_is_queued():
     assert peer.messages == []
 
 
-async def test_a_peer_that_went_away_ends_the_socket_quietly(caplog):
+@pytest.mark.parametrize("error", [ConnectionResetError, RuntimeError])
+async def test_a_peer_that_went_away_ends_the_socket_quietly(caplog, error):
     async def gone(message: dict[str, object]) -> None:
-        raise ConnectionResetError
+        raise error
 
     socket = Socket("3", "1.1", gone, backlog_chars=100, drop=lambda: None)
 
@@ -183,7 +184,7 @@ async def test_a_server_that_cannot_close_at_all_is_reported():
     loop.set_exception_handler(lambda _, context: reports.append(str(context["exception"])))
 
     async def broken(message):
-        raise RuntimeError("a broken server")
+        raise LookupError("a broken server")
 
     Socket("3", "1.1", broken, backlog_chars=100, drop=lambda: None).close(4009, "why")
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.template import Context, Template
 from django.test import RequestFactory
 from django.urls import include, path
@@ -102,3 +103,8 @@ def test_below_a_prefix_everything_is_below_it(config, settings):
 
     assert given["options"]["wsPath"] == "/prefix"
     assert given["options"]["channelAuthorization"]["endpoint"] == "/prefix/pusher/auth"
+
+
+def test_a_template_without_the_request_is_told_what_it_needs():
+    with pytest.raises(ImproperlyConfigured, match="needs the request"):
+        Template("{% load realtime %}{% realtime_config %}").render(Context())

@@ -6,10 +6,12 @@ import json
 import uuid
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.db import transaction
 from django.utils.functional import lazystr
 
+from realtime import triggers
 from realtime.layer import PublishFailed
 from realtime.protocol.errors import DataTooLarge, InvalidTrigger
 from realtime.triggers import (
@@ -103,6 +105,25 @@ def test_a_bad_call_fails_in_the_stack_of_the_caller(layer, call):
         call()
 
     assert layer.sent == []
+
+
+async def test_synchronous_code_beside_connections_reaches_them(connect):
+    client = await connect()
+    await client.subscribe("room")
+
+    await sync_to_async(trigger)("room", "greet", "hello")
+
+    assert await client.frame() == ROOM
+
+
+@pytest.mark.django_db(transaction=True)
+def test_events_that_reach_nobody_are_worth_one_warning(layer, caplog):
+    triggers._warn_that_nobody_listens.cache_clear()
+
+    trigger("room", "greet", "one")
+    trigger("room", "greet", "two")
+
+    assert caplog.text.count("events of this process reach nobody") == 1
 
 
 # ---- what -------------------------------------------------------------------------------

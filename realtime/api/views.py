@@ -114,10 +114,10 @@ class EventsView(PusherView):
             _optional_text(body, "socket_id"),
         )
         queries.check_attributes(attributes)
+        # Counted before sending: a failure after it would ask the caller to send once more.
+        answer = {"channels": queries.attributes_of(self.app, wanted)} if wanted else {}
         triggers.send_now(envelopes)
-        if not wanted:
-            return Response({})
-        return Response({"channels": queries.attributes_of(self.app, wanted)})
+        return Response(answer)
 
 
 class BatchEventsView(PusherView):
@@ -141,10 +141,9 @@ class BatchEventsView(PusherView):
         envelopes = triggers.encode_batch(self.app, batch)
         for wanted in attributes:
             queries.check_attributes(wanted)
+        answer = {"batch": self._counts(batch, attributes)} if any(attributes) else {}
         triggers.send_now(envelopes)
-        if not any(attributes):
-            return Response({})
-        return Response({"batch": self._counts(batch, attributes)})
+        return Response(answer)
 
     def _counts(
         self, batch: list[dict[str, str | None]], attributes: list[set[str]]

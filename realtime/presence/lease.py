@@ -40,6 +40,7 @@ def renew(server_id: UUID, seconds: float) -> None:
         raise LeaseLost("this server process lost its lease")
 
 
-def give_back(server_id: UUID) -> None:
-    """Let the lease run out now; whoever reaps next announces what is left."""
-    Server.objects.filter(pk=server_id).update(expires_at=Now())
+def give_back(server_id: UUID, seconds: float) -> None:
+    """Let the lease run out in *seconds*; whoever reaps then announces what is left."""
+    expires_at = Now() + timedelta(seconds=seconds)
+    Server.objects.filter(pk=server_id).update(expires_at=expires_at)

@@ -8,19 +8,20 @@ All writes of a process go through one thread and one database connection, in or
 
 import asyncio
 import logging
+import math
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
 from realtime import conf, layer, loops
 from realtime.layer import Announcement, Envelope, PublishFailed
 from realtime.models import Member
 from realtime.presence import lease, store
 from realtime.presence.store import Change, Join, Leave, Occupy, Roster
-from realtime.protocol.errors import LimitReached, SubscriptionRefused, TryLater
+from realtime.protocol.errors import LimitReached, RealtimeError, SubscriptionRefused
 from realtime.protocol.messages import encode_member_added, encode_member_removed
 
 logger = logging.getLogger(__name__)
@@ -30,10 +31,17 @@ T = TypeVar("T")
 Entry = tuple[store.Transition, asyncio.Future[Roster | None] | None]
 """What happened, and who waits for it to be committed."""
 
+TRAVEL_SECONDS: Final = 3
+"""Pusher docs, "Webhooks": how long a user may be gone without having left."""
+
 FLUSH_SECONDS: Final = 1.0
 """Ours: how long a question waits for the latest changes before it takes older ones."""
 
 _RETRY_SECONDS = (0.1, 0.2, 0.5, 1, 2)
+
+
+class PresenceUnavailable(RealtimeError):
+    """Presence cannot be written now."""
 
 
 class Ledger:
@@ -48,9 +56,13 @@ class Ledger:
         self._counts: dict[tuple[str, str], int] = {}
         self._writer: asyncio.Task[object] | None = None
         self._beat: asyncio.Task[object] | None = None
-        self._awaited: list[asyncio.Future[None]] = []
-        """Who waits for everything recorded before to be committed."""
+        self._groups_taken = 0
+        self._awaited: list[tuple[int, asyncio.Future[None]]] = []
+        """Who waits for which group to be committed."""
         self._stopped = False
+        self._frozen = False
+        self._reap_from = asyncio.get_running_loop().time() + conf.get().lease_seconds
+        """When the leases of others have had time to be renewed."""
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="realtime-ledger")
 
     # ---- what happened --------------------------------------------------------------
@@ -58,18 +70,28 @@ class Ledger:
     async def join(self, joining: Join) -> Roster | None:
         """Record a join; return who is in the channel once that is committed.
 
+        While the database is away the join waits; short absences are not noticed.
+
         Raises:
-            SubscriptionRefused: the user is banned, the channel full, or the database away.
+            SubscriptionRefused: the user is banned or the channel full.
+            PresenceUnavailable: the database did not take it in time.  It still might, so
+                the caller records a leave.
         """
         if self._stopped:
-            raise TryLater("This server is stopping, try again")
+            raise PresenceUnavailable("this server is stopping")
         answer: asyncio.Future[Roster | None] = asyncio.get_running_loop().create_future()
         self._pending.append((joining, answer))
         self._write_soon()
-        return await answer
+        try:
+            async with asyncio.timeout(conf.get().join_seconds):
+                return await answer
+        except TimeoutError:
+            raise PresenceUnavailable("presence could not be written in time") from None
 
     def leave(self, leaving: Leave) -> None:
         """Record a departure."""
+        if self._frozen:
+            return
         self._pending.append((leaving, None))
         self._write_soon()
 
@@ -87,12 +109,22 @@ class Ledger:
         """Wait until what was recorded so far is committed, but not for long."""
         if self._writer is None:
             return
+        waiting = max(len(self._pending), len(self._dirty))
+        groups = math.ceil(waiting / conf.get().group_transitions)
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._awaited.append(committed)
-        await asyncio.wait([committed], timeout=FLUSH_SECONDS)
+        entry = (self._groups_taken + groups, committed)
+        self._awaited.append(entry)
+        try:
+            await asyncio.wait([committed], timeout=FLUSH_SECONDS)
+        finally:
+            self._awaited.remove(entry)
+
+    def freeze(self) -> None:
+        """Record no more departures: who leaves now is on the way to another process."""
+        self._frozen = True
 
     async def stop(self) -> None:
-        """Write what is left and give the lease back."""
+        """Write what is left, and let the lease run out once the travellers have arrived."""
         if self._stopped:
             return
         if self._writer is not None:
@@ -103,7 +135,7 @@ class Ledger:
         server_id = self._server_id
         if server_id is not None:
             try:
-                await self._in_thread(lambda: lease.give_back(server_id))
+                await self._in_thread(lambda: lease.give_back(server_id, TRAVEL_SECONDS))
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("could not give the lease back: %s", error)
         await self._in_thread(connections.close_all)
@@ -122,11 +154,10 @@ class Ledger:
         try:
             while self._pending or self._dirty:
                 group = self._take_group()
-                awaited = [] if self._pending or self._dirty else list(self._awaited)
                 try:
                     await self._commit(group)
                     failures = 0
-                    self._resolve(awaited)
+                    self._tell_waiting()
                 except lease.LeaseLost:
                     logger.error("lease lost: recording all local subscriptions again")
                     self._restore(group)
@@ -139,16 +170,16 @@ class Ledger:
         finally:
             self._writer = None
 
-    def _resolve(self, awaited: list[asyncio.Future[None]]) -> None:
-        for committed in awaited:
-            self._awaited.remove(committed)
-            if not committed.done():
+    def _tell_waiting(self) -> None:
+        for group, committed in self._awaited:
+            if group <= self._groups_taken and not committed.done():
                 committed.set_result(None)
 
     def _take_group(
         self,
     ) -> list[Entry]:
         limit = conf.get().group_transitions
+        self._groups_taken += 1
         group = self._pending[:limit]
         del self._pending[:limit]
         for key in list(self._dirty)[:limit]:
@@ -182,27 +213,19 @@ class Ledger:
         elif transition not in outcome.banned and transition not in outcome.crowded:
             self._held[key] = transition
 
-    def _after_failure(
-        self,
-        group: list[Entry],
-        error: Exception,
-        failures: int,
-    ) -> None:
-        """Refuse the joins, which clients repeat; keep what would otherwise be lost."""
+    def _after_failure(self, group: list[Entry], error: Exception, failures: int) -> None:
+        """Keep everything for the next try, unless it is no matter of time.
+
+        Joins that fail for a reason of their own would stop everybody behind them.
+        """
         if not failures:
             logger.error("presence cannot be written, trying again", exc_info=error)
-        self._restore([item for item in group if item[1] is None])
-        for transition, answer in group:
-            if answer is not None and not answer.done():
-                answer.set_exception(TryLater("Presence is not available, try again later"))
-                if isinstance(transition, Join):  # it may have been committed all the same
-                    leaving = Leave(
-                        transition.app_id,
-                        transition.channel,
-                        transition.socket_id,
-                        transition.member.user_id,
-                    )
-                    self._pending.append((leaving, None))
+        if not isinstance(error, OperationalError | InterfaceError):
+            for _, answer in group:
+                if answer is not None and not answer.done():
+                    answer.set_exception(PresenceUnavailable("presence could not be written"))
+            group = [entry for entry in group if entry[1] is None]
+        self._restore(group)
 
     def _restore(self, group: list[Entry]) -> None:
         moves = [item for item in group if not isinstance(item[0], Occupy)]
@@ -220,6 +243,7 @@ class Ledger:
 
     async def _keep_lease(self) -> None:
         """Renew the lease at a third of its length, and look for dead servers as often."""
+        loop = asyncio.get_running_loop()
         while True:
             seconds = conf.get().lease_seconds
             await asyncio.sleep(seconds / 3)
@@ -228,15 +252,17 @@ class Ledger:
                 continue
             try:
                 await self._in_thread(lambda: lease.renew(server_id, seconds))  # noqa: B023
-                changes = await self._in_thread(store.reap)
+                if loop.time() >= self._reap_from:
+                    await self._announce(await self._in_thread(store.reap))
             except lease.LeaseLost:
                 logger.error("lease lost: recording all local subscriptions again")
                 self._record_again()
                 self._write_soon()
             except (DatabaseError, InterfaceError) as error:
+                # The others could not renew theirs either: give them time before they count
+                # as dead.
+                self._reap_from = loop.time() + 2 * seconds
                 logger.warning("the lease could not be renewed: %s", error)
-            else:
-                await self._announce(changes)
 
     # ---- announcements --------------------------------------------------------------
 

@@ -5,16 +5,16 @@ rows are locked in key order, so they cannot deadlock, and counted only under th
 two processes never both see a user's first connection.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Count, Model, Q, QuerySet, Sum
+from django.db.models import Count, Model, Q, QuerySet
 from django.utils import timezone
 
-from realtime.models import Member, Membership, Occupancy, RealtimeUser, Server
+from realtime.models import Member, Membership, Occupancy, RealtimeUser, Server, row_id
 from realtime.presence import lease
 from realtime.protocol import messages
 
@@ -158,63 +158,6 @@ def roster(app_id: str, channel: str) -> Roster:
     return Roster(messages.encode_members(members), versions)
 
 
-def occupied(app_id: str, prefix: str = "") -> dict[str, int]:
-    """Subscriptions by channel, of channels that have any."""
-    rows = (
-        Occupancy.objects.live()
-        .filter(app_id=app_id, channel__startswith=prefix)
-        .values_list("channel")
-        .annotate(total=Sum("subscriptions"))
-        .order_by("channel")
-    )
-    # SQLite compares LIKE without case; Pusher's names have case.
-    return {channel: total for channel, total in rows if channel.startswith(prefix)}
-
-
-def subscriptions(app_id: str, channels: Iterable[str]) -> dict[str, int]:
-    """Subscriptions of *channels*; those without any are missing."""
-    rows = (
-        Occupancy.objects.live()
-        .filter(app_id=app_id, channel__in=list(channels))
-        .values_list("channel")
-        .annotate(total=Sum("subscriptions"))
-    )
-    return dict(rows)
-
-
-def user_counts(app_id: str, channels: Iterable[str]) -> dict[str, int]:
-    """Distinct members of *channels*; those without any are missing."""
-    rows = (
-        Member.objects.present()
-        .filter(app_id=app_id, channel__in=list(channels))
-        .values_list("channel")
-        .annotate(total=Count("pk"))
-    )
-    return dict(rows)
-
-
-def user_ids(app_id: str, channel: str) -> list[str]:
-    """The members of one presence channel."""
-    return list(
-        Member.objects.present()
-        .filter(app_id=app_id, channel=channel)
-        .order_by("changed_at", "pk")
-        .values_list("user__user_id", flat=True)
-    )
-
-
-def connection_count(app_id: str, user_id: str) -> int:
-    """Connections of a user anywhere: signed in, or in a presence channel."""
-    return (
-        Membership.objects.filter(
-            member__user=RealtimeUser.key_of(app_id, user_id),
-        )
-        .values("socket_id")
-        .distinct()
-        .count()
-    )
-
-
 # ---- inside the transaction -------------------------------------------------------------
 
 
@@ -233,12 +176,14 @@ def _banned(joins: Sequence[Join]) -> set[Join]:
 def _crowded(joins: Sequence[Join]) -> set[Join]:
     """The joins that would take a channel over its limit, counted in order."""
     limited = [join for join in joins if join.limit is not None]
+    _lock_channels({(join.app_id, join.channel) for join in limited})
     inside: dict[tuple[str, str], set[str]] = {}
     crowded = set()
     for join in limited:
         key = (join.app_id, join.channel)
         if key not in inside:
-            inside[key] = set(user_ids(*key))
+            present = Member.objects.present().filter(app_id=key[0], channel=key[1])
+            inside[key] = set(present.values_list("user__user_id", flat=True))
         users = inside[key]
         if join.member.user_id in users:
             continue
@@ -247,6 +192,23 @@ def _crowded(joins: Sequence[Join]) -> set[Join]:
         else:
             users.add(join.member.user_id)
     return crowded
+
+
+def _lock_channels(keys: set[tuple[str, str]]) -> None:
+    """Let one process at a time fill a channel, so that none is filled beyond its limit.
+
+    SQLite has one writer anyway.  On other databases than PostgreSQL processes that admit
+    members at the same instant may pass the limit by a few.
+    """
+    if not keys or connection.vendor != "postgresql":
+        return
+    numbers = sorted(int.from_bytes(row_id("channel", *key).bytes[:8], signed=True) for key in keys)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(number)"
+            " FROM (SELECT unnest(%s::bigint[]) AS number ORDER BY 1) AS numbers",
+            [numbers],
+        )
 
 
 def _write_users(joins: Sequence[Join]) -> None:

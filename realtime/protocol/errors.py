@@ -87,13 +87,6 @@ class LimitReached(SubscriptionRefused):
     status = 4100
 
 
-class TryLater(SubscriptionRefused):
-    """The server cannot decide now: its database does not answer."""
-
-    type = "ServiceUnavailable"
-    status = 4100
-
-
 class Fatal(ProtocolError):
     """The connection is closed."""
 

@@ -110,10 +110,7 @@ def decode(text: str) -> Message:
         case "pusher:pong":
             return Pong()
         case "pusher:subscribe":
-            data = _parameters(body)
-            return Subscribe(
-                _required(data, "channel"), _text(data, "auth") or "", _text(data, "channel_data")
-            )
+            return _subscribe(_parameters(body))
         case "pusher:unsubscribe":
             return Unsubscribe(_required(_parameters(body), "channel"))
         case "pusher:signin":
@@ -189,8 +186,17 @@ def _client_event(event: str, body: dict[str, Any], text: str) -> ClientEvent:
         return ClientEvent(event, channel, data)
     # Without data pusher.com refuses the event, yet Laravel Echo's whisper sends it so; a
     # frame without data makes the Java client throw.
-    raw = None if data is None else raw_member(text, "data")
-    return ClientEvent(event, channel, raw or "{}")
+    return ClientEvent(event, channel, raw_member(text, "data") or "{}")
+
+
+def _subscribe(data: dict[str, Any]) -> Subscribe:
+    channel = _required(data, "channel")
+    try:
+        return Subscribe(channel, _text(data, "auth") or "", _text(data, "channel_data"))
+    except BadMessage:
+        # No site signed that: refused by the channel where a signature is needed, so that the
+        # channel hears of it, and ignored where none is.
+        return Subscribe(channel)
 
 
 def _parameters(body: dict[str, Any]) -> dict[str, Any]:

@@ -156,6 +156,25 @@ def test_what_is_malformed_is_not_signed(as_ann, body, complaint):
     assert (response.status_code, response.json()) == (400, {"detail": complaint})
 
 
+@pytest.mark.parametrize("path", [AUTH, USER_AUTH])
+@pytest.mark.parametrize("body", [b"{", b"\xff", b'{"a":NaN}', b"[" * 100_000])
+def test_a_body_that_is_no_json_is_refused(as_ann, path, body):
+    response = as_ann.post(path, body, content_type="application/json")
+
+    assert (response.status_code, response.json()) == (
+        400,
+        {"detail": "The request body is not valid JSON"},
+    )
+
+
+def test_a_batch_of_names_that_are_no_text_is_refused(as_ann):
+    body = b'{"socket_id":"1.1","channel_name":["private-\\ud800"]}'
+
+    response = as_ann.post(AUTH, body, content_type="application/json")
+
+    assert (response.status_code, response.json()) == (400, {"detail": "Invalid channel_name"})
+
+
 def test_what_the_client_says_about_itself_is_not_signed(as_ann):
     forged = '{"user_id":"1"}'
 

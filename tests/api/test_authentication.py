@@ -9,7 +9,7 @@ from asgiref.testing import ApplicationCommunicator
 from django.db import connection
 
 from realtime.models import Application
-from tests.conftest import KEY, hmac_hex
+from tests.conftest import KEY, PATIENCE, hmac_hex
 
 EVENTS = "/apps/3/events"
 EVENT = {"name": "foo", "channels": ["project-3"], "data": '{"some":"data"}'}
@@ -45,8 +45,8 @@ async def call(application, method, path, body=b"", *, signed_path=None):
     half = len(body) // 2
     for part, more in ((body[:half], True), (body[half:], False)):
         await request.send_input({"type": "http.request", "body": part, "more_body": more})
-    start, end = await request.receive_output(5), await request.receive_output(5)
-    await request.wait(5)
+    start, end = await request.receive_output(PATIENCE), await request.receive_output(PATIENCE)
+    await request.wait(PATIENCE)
     return start["status"], end["body"]
 
 

@@ -4,6 +4,7 @@ import os
 import uuid
 
 import pytest
+from django.utils import timezone
 
 from realtime.models import Server
 from realtime.presence import lease
@@ -44,15 +45,17 @@ def test_a_lease_that_was_reaped_cannot_be_renewed():
     assert isinstance(caught.value, RealtimeError)
 
 
-def test_a_lease_given_back_has_run_out():
+@pytest.mark.parametrize(("seconds", "dead"), [(-1, True), (5, False)])
+def test_a_lease_given_back_runs_out_soon(seconds, dead):
     lease.take(SERVER, 60)
 
-    lease.give_back(SERVER)
+    lease.give_back(SERVER, seconds)
 
-    assert Server.objects.dead().exists()
+    assert Server.objects.dead().exists() is dead
+    assert Server.objects.get().expires_at < timezone.now() + timezone.timedelta(seconds=10)
 
 
 def test_giving_back_what_was_reaped_does_nothing():
-    lease.give_back(SERVER)
+    lease.give_back(SERVER, 3)
 
     assert not Server.objects.exists()

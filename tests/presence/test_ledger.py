@@ -13,9 +13,10 @@ from realtime.layer import layer_group
 from realtime.models import Member, Membership, Occupancy, RealtimeUser, Server
 from realtime.presence import lease, store
 from realtime.presence import ledger as ledger_module
+from realtime.presence.ledger import PresenceUnavailable
 from realtime.presence.store import Join, Leave
 from realtime.protocol import messages
-from realtime.protocol.errors import LimitReached, SubscriptionRefused, TryLater
+from realtime.protocol.errors import LimitReached, SubscriptionRefused
 from tests.conftest import ID, PATIENCE, soon, until
 
 ROOM = "presence-room"
@@ -185,19 +186,41 @@ def no_pauses(monkeypatch):
     monkeypatch.setattr(ledger_module, "_RETRY_SECONDS", (0,))
 
 
-async def test_without_a_database_joins_are_refused(ledger, database, no_pauses, caplog):
+@pytest.fixture
+def little_patience(configure):
+    """Joins wait a twentieth of a second for the database."""
+    configure(JOIN_SECONDS=0.05)
+
+
+async def test_a_short_absence_of_the_database_is_not_noticed(
+    ledger, database, layer, no_pauses, caplog
+):
     database.away = True
+    waiting = asyncio.ensure_future(ledger.join(joining("ann")))
+    await until(lambda: database.refusals > 5)
 
-    with pytest.raises(TryLater, match="Presence is not available"):
-        await soon(ledger.join(joining("ann")))
+    database.away = False
 
+    assert '"ids":["ann"]' in (await soon(waiting)).text
+    await soon(ledger.flushed())
+    assert announced(layer) == ["+ann"]
     assert caplog.text.count("presence cannot be written, trying again") == 1
 
 
-async def test_a_refused_join_leaves_nothing_behind(ledger, database, layer, no_pauses):
+async def test_without_a_database_joins_are_given_up(little_patience, ledger, database, no_pauses):
     database.away = True
-    with pytest.raises(TryLater):
+
+    with pytest.raises(PresenceUnavailable, match="not be written in time"):
         await soon(ledger.join(joining("ann")))
+
+
+async def test_a_join_that_was_given_up_leaves_nothing_behind(
+    little_patience, ledger, database, layer, no_pauses
+):
+    database.away = True
+    with pytest.raises(PresenceUnavailable):
+        await soon(ledger.join(joining("ann")))
+    ledger.leave(leaving("ann"))
 
     database.away = False
     await soon(ledger.flushed())
@@ -212,8 +235,7 @@ async def test_without_a_database_no_departure_is_lost(ledger, database, layer, 
     database.away = True
     ledger.leave(leaving("ann"))
     ledger.occupy(ID, "room", 3)
-    with pytest.raises(TryLater):
-        await soon(ledger.join(joining("cy", "1.3")))
+    await until(lambda: database.refusals > 5)
 
     database.away = False
     await soon(ledger.flushed())
@@ -222,30 +244,17 @@ async def test_without_a_database_no_departure_is_lost(ledger, database, layer, 
     assert await Occupancy.objects.values_list("subscriptions", flat=True).aget() == 3
 
 
-async def test_a_join_nobody_waits_for_any_more_is_undone_by_its_leave(ledger, database, no_pauses):
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_cancelled_join_is_undone_by_its_leave(ledger, database, no_pauses, fails):
     database.open.clear()
     waiting = asyncio.ensure_future(ledger.join(joining("ann")))
     await until(database.waiting.is_set)
     waiting.cancel()
     await asyncio.wait([waiting])
     ledger.leave(leaving("ann"))
-
+    database.away = fails
     database.open.set()
-    await soon(ledger.flushed())
-
-    assert not await Membership.objects.aexists()
-
-
-async def test_a_cancelled_join_whose_group_fails_is_forgotten(ledger, database, no_pauses):
-    database.open.clear()
-    waiting = asyncio.ensure_future(ledger.join(joining("ann")))
-    await until(database.waiting.is_set)
-    waiting.cancel()
-    await asyncio.wait([waiting])
-    database.away = True
-    database.open.set()
-    with pytest.raises(TryLater):
-        await soon(ledger.join(joining("bob", "1.2")))
+    await until(lambda: database.refusals or not fails)
 
     database.away = False
     await soon(ledger.flushed())
@@ -253,14 +262,30 @@ async def test_a_cancelled_join_whose_group_fails_is_forgotten(ledger, database,
     assert not await Membership.objects.aexists()
 
 
-async def test_after_an_error_of_its_own_the_ledger_goes_on(ledger, no_pauses, caplog):
+async def test_a_join_that_can_never_be_written_does_not_block_the_others(
+    little_patience, ledger, no_pauses, caplog
+):
     unwritable = Join(ID, ROOM, "1.1", messages.Member("ann", ["no text"]))
-
-    with pytest.raises(TryLater):
+    with pytest.raises(PresenceUnavailable):
         await soon(ledger.join(unwritable))
+    ledger.leave(leaving("ann"))
 
-    assert "presence cannot be written" in caplog.text
     assert await soon(ledger.join(joining("bob", "1.2")))
+    assert "presence cannot be written" in caplog.text
+
+
+async def test_flushing_without_a_database_does_not_wait_for_ever(
+    ledger, database, no_pauses, monkeypatch
+):
+    monkeypatch.setattr(ledger_module, "FLUSH_SECONDS", 0.01)
+    database.away = True
+    ledger.occupy(ID, "room", 1)
+
+    await soon(ledger.flushed())
+
+    assert database.refusals
+    database.away = False
+    await soon(ledger.flushed())
 
 
 # ---- leases -----------------------------------------------------------------------------
@@ -335,14 +360,18 @@ async def test_a_process_without_a_lease_has_no_heartbeat(configure, ledger, dat
     assert await Membership.objects.filter(socket_id="1.1").aexists()
 
 
-async def test_the_heartbeat_reaps_and_announces(quick_heart, ledger, layer):
+async def test_the_heartbeat_reaps_and_announces(quick_heart, database, layer):
+    ledger = ledger_module.current()
     dead = uuid.uuid4()
     await sync_to_async(lease.take)(dead, 60)
     await sync_to_async(store.apply)(dead, [joining("ghost", "9.9")], 60)
     await Server.objects.all().aupdate(expires_at=Now())
+    began = asyncio.get_running_loop().time()
     await soon(ledger.join(joining("ann")))
 
     await until(lambda: "-ghost" in announced(layer))
+    # Not before a living process had the time to renew its lease.
+    assert asyncio.get_running_loop().time() - began >= 0.3
 
 
 async def test_the_heartbeat_survives_a_database_that_is_away(
@@ -369,7 +398,8 @@ async def test_stopping_writes_what_is_left_and_gives_the_lease_back(ledger, dat
     await soon(ledger.stop())
 
     assert not await Membership.objects.aexists()
-    assert await Server.objects.dead().acount() == 1
+    lease_ends = (await Server.objects.aget()).expires_at
+    assert lease_ends < timezone.now() + timezone.timedelta(seconds=5)
 
 
 async def test_a_stopped_ledger_refuses_joins_and_leaves_the_rest_to_the_reaper(ledger):
@@ -378,10 +408,21 @@ async def test_a_stopped_ledger_refuses_joins_and_leaves_the_rest_to_the_reaper(
 
     ledger.leave(leaving("ann"))
     ledger.occupy(ID, "room", 1)
-    with pytest.raises(TryLater, match="stopping"):
+    with pytest.raises(PresenceUnavailable, match="stopping"):
         await soon(ledger.join(joining("bob", "1.2")))
 
-    assert [item.present for item in await sync_to_async(store.reap)()] == [False]
+    assert [item.present for item in await sync_to_async(reap_everybody)()] == [False]
+
+
+async def test_a_frozen_ledger_records_no_departures(ledger, layer):
+    await soon(ledger.join(joining("ann")))
+    ledger.freeze()
+
+    ledger.leave(leaving("ann"))
+    await soon(ledger.stop())
+
+    assert await Membership.objects.aexists()
+    assert announced(layer) == ["+ann"]
 
 
 async def test_a_ledger_that_wrote_nothing_stops(ledger):

@@ -16,7 +16,6 @@ from realtime.protocol.errors import (
     RateLimited,
     SignatureError,
     SubscriptionRefused,
-    TryLater,
     UnknownApp,
 )
 
@@ -120,7 +119,6 @@ def test_the_rate_limit_has_the_code_and_text_of_pusher():
         (SubscriptionRefused, "AuthError", 401),
         (InvalidChannel, "InvalidChannel", 400),
         (LimitReached, "LimitReached", 4100),
-        (TryLater, "ServiceUnavailable", 4100),
     ],
 )
 def test_a_refused_subscription_has_a_type_and_a_status(kind, type_, status):

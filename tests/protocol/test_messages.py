@@ -98,7 +98,7 @@ def test_a_client_may_send(text, expected):
         ("[1,2]", "[1,2]"),
         ("0", "0"),
         ("false", "false"),
-        ("null", "{}"),
+        ("null", "null"),
         # pusher-js reads what was written, so numbers and key order are not rewritten.
         ("1e2", "1e2"),
         ("1.0", "1.0"),
@@ -284,8 +284,6 @@ def test_a_missing_parameter_is_named(text, why):
 NO_TEXT = [7, True, ["x"], {"x": 1}, "\ud800", "half \udc00 pair"]
 PARAMETERS = [
     ("pusher:subscribe", "channel"),
-    ("pusher:subscribe", "auth"),
-    ("pusher:subscribe", "channel_data"),
     ("pusher:unsubscribe", "channel"),
     ("pusher:signin", "auth"),
     ("pusher:signin", "user_data"),
@@ -311,6 +309,16 @@ def test_a_lone_surrogate_is_found_in_data_that_is_a_string_too(event, name):
 
     with pytest.raises(BadMessage):
         decode(message(event, data=dumps(data)))
+
+
+@pytest.mark.spec(70, 72)
+@pytest.mark.parametrize("value", NO_TEXT, ids=ascii)
+@pytest.mark.parametrize("name", ["auth", "channel_data"])
+def test_an_authorization_that_is_no_text_is_none(name, value):
+    """The channel is to hear of the refusal, so it must not be lost with the message."""
+    data = {"channel": "private-x", "auth": "k:s", "channel_data": "{}"} | {name: value}
+
+    assert decode(message("pusher:subscribe", data=data)) == Subscribe("private-x")
 
 
 def test_a_whole_surrogate_pair_is_a_character():

@@ -1,0 +1,225 @@
+"""This process's end of the channel layer, and the watch over it."""
+
+import asyncio
+import time
+
+import pytest
+
+from realtime import bus as bus_module
+from realtime.bus import Bus
+from realtime.layer import CONTROL_GROUP, MARKER, Envelope, PublishFailed, layer_group, publish
+from tests.conftest import LateLayer, MarkerlessLayer, SpyLayer, soon, until
+
+GROUP = layer_group("3", "room")
+HELLO = {"type": "hello"}
+
+
+@pytest.fixture
+async def start(use_layer):
+    """Starts buses: ``await start(layer class)`` returns bus, layer and messages."""
+    started = []
+
+    async def start(layer_class=SpyLayer):
+        layer, messages = use_layer(layer_class), []
+        bus = Bus(messages.append)
+        await bus.start()
+        started.append((bus, layer))
+        return bus, layer, messages
+
+    yield start
+    for bus, layer in started:
+        layer.repair()
+        await bus.stop()
+
+
+@pytest.fixture
+def quick_watch(configure):
+    """A look at the layer every hundredth of a second."""
+    configure(WATCHDOG_SECONDS=0.01)
+
+
+# ---- listening --------------------------------------------------------------------------
+
+
+async def test_every_message_but_the_markers_is_passed_on(start):
+    bus, layer, messages = await start()
+    await soon(bus.join(GROUP))
+
+    await layer.group_send(GROUP, HELLO)
+    await layer.group_send(CONTROL_GROUP, {"no": "type"})
+
+    await until(lambda: len(messages) == 2)
+    assert messages == [HELLO, {"no": "type"}]
+
+
+@pytest.mark.parametrize("marker", ["unknown", None, 5, ["x"]])
+async def test_a_marker_nobody_waits_for_is_ignored(start, marker):
+    _, layer, messages = await start()
+
+    await layer.group_send(CONTROL_GROUP, {"type": MARKER, "marker": marker})
+    await layer.group_send(CONTROL_GROUP, HELLO)
+
+    await until(lambda: messages == [HELLO])
+
+
+async def test_starting_twice_at_the_same_time_listens_once(use_layer):
+    layer = use_layer(SpyLayer)
+    bus = Bus(lambda message: None)
+    layer.gates[CONTROL_GROUP] = asyncio.Event()
+    starting = asyncio.gather(bus.start(), bus.start())
+    await until(lambda: layer.groups_joined)
+
+    layer.gates[CONTROL_GROUP].set()
+    await soon(starting)
+    await bus.start()
+
+    assert layer.groups_joined == [CONTROL_GROUP]
+    await bus.stop()
+
+
+async def test_a_bus_that_was_never_started_can_be_stopped(layer):
+    await Bus(lambda message: None).stop()
+
+    assert layer.groups_left == []
+
+
+async def test_a_join_waits_until_the_layer_listens(start):
+    bus, layer, messages = await start(LateLayer)
+
+    await soon(bus.join(GROUP))
+    await layer.group_send(GROUP, HELLO)
+
+    await until(lambda: messages == [HELLO])
+
+
+async def test_a_join_without_an_echo_fails_and_can_be_undone(start, monkeypatch):
+    monkeypatch.setattr(bus_module, "ECHO_SECONDS", (0.001, 0.001))
+    bus, layer, _ = await start(MarkerlessLayer)
+
+    with pytest.raises(PublishFailed, match="does not echo"):
+        await soon(bus.join(GROUP))
+    await bus.part(GROUP)
+    await bus.part(GROUP)
+
+    assert layer.groups_left == [GROUP]
+
+
+async def test_stopping_leaves_every_group(start):
+    bus, layer, _ = await start()
+    await soon(bus.join(GROUP))
+
+    await bus.stop()
+
+    assert layer.groups == {}
+
+
+async def test_a_receiver_that_fails_is_started_again(use_layer, monkeypatch, caplog):
+    layer, messages = use_layer(SpyLayer), []
+    receive, failures = layer.receive, [ConnectionError("gone")]
+
+    async def fail_once(channel):
+        if failures:
+            raise failures.pop()
+        return await receive(channel)
+
+    monkeypatch.setattr(layer, "receive", fail_once)
+    bus = Bus(messages.append)
+    await bus.start()
+
+    await layer.group_send(CONTROL_GROUP, HELLO)
+
+    await until(lambda: messages == [HELLO])
+    assert "bus receiver failed; starting it again" in caplog.text
+    await bus.stop()
+
+
+# ---- watching ---------------------------------------------------------------------------
+
+
+async def test_a_bus_that_hears_itself_stays_as_it_is(quick_watch, start, caplog):
+    bus, layer, _ = await start()
+
+    await until(lambda: len(layer.received) >= 5)
+
+    assert bus.listening
+    assert bus.recoveries == 0
+    assert layer.groups_joined == [CONTROL_GROUP]
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("fault", ["deaf", "broken"])
+async def test_a_deaf_process_refuses_to_publish_until_it_hears_again(
+    quick_watch, start, caplog, fault
+):
+    bus, layer, messages = await start()
+    await soon(bus.join(GROUP))
+    setattr(layer, fault, True)
+    await until(lambda: not bus.listening)
+
+    with pytest.raises(PublishFailed, match="does not hear"):
+        await publish([Envelope("3", "room", "text")])
+    layer.repair()
+    await until(lambda: bus.listening)
+
+    await layer.group_send(GROUP, HELLO)
+    await until(lambda: HELLO in messages)
+    await publish([Envelope("3", "room", "text")])
+    assert bus.recoveries == 1
+    assert caplog.text.count("the channel layer is not heard: joining all groups again") == 1
+
+
+async def test_a_layer_that_forgot_everything_is_joined_again(quick_watch, start):
+    bus, layer, messages = await start()
+    await soon(bus.join(GROUP))
+
+    await layer.flush()
+    await until(lambda: bus.recoveries)
+    await until(lambda: bus.listening and layer.members(GROUP))
+
+    await layer.group_send(GROUP, HELLO)
+    await until(lambda: HELLO in messages)
+
+
+async def test_a_layer_that_hides_dead_connections_is_given_new_ones(
+    quick_watch, start, monkeypatch
+):
+    bus, layer, messages = await start()
+    await soon(bus.join(GROUP))
+    before = layer.members(GROUP)
+    monkeypatch.setattr(SpyLayer, "__module__", "channels_redis.pubsub")
+    layer.deaf = True
+    await until(lambda: bus.recoveries)
+
+    layer.deaf = False
+    await until(lambda: bus.listening)
+
+    assert layer.members(GROUP).isdisjoint(before)
+    await layer.group_send(GROUP, HELLO)
+    await until(lambda: HELLO in messages)
+
+
+async def test_a_marker_behind_a_long_queue_is_late_and_not_lost(quick_watch, start):
+    """As long as anything arrives the layer is heard."""
+    bus, layer, messages = await start(MarkerlessLayer)
+    watched = asyncio.get_running_loop().time() + 0.1
+
+    while asyncio.get_running_loop().time() < watched:
+        await layer.group_send(CONTROL_GROUP, HELLO)
+        await asyncio.sleep(0)
+
+    assert messages
+    assert bus.recoveries == 0
+
+
+async def test_groups_are_renewed_before_a_layer_forgets_them(start, monkeypatch):
+    monkeypatch.setattr(bus_module, "RENEWAL_SECONDS", 0.01)
+    bus, layer, messages = await start()
+    await soon(bus.join(GROUP))
+    tomorrow = time.time() + 26 * 3600
+    monkeypatch.setattr("channels.layers.time.time", lambda: tomorrow)
+    before = len(layer.groups_joined)
+    await until(lambda: len(layer.groups_joined) >= before + 4)
+
+    await layer.group_send(GROUP, HELLO)
+
+    await until(lambda: HELLO in messages)
