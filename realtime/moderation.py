@@ -14,14 +14,13 @@ from channels.db import database_sync_to_async
 from django.apps import apps
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection, transaction
-from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from realtime import applications, layer, loops
 from realtime.conf import STORED_NAME_CHARS
 from realtime.layer import PublishFailed
-from realtime.models import RealtimeUser
+from realtime.models import RealtimeUser, RealtimeUserQuerySet
 from realtime.presence import census
 from realtime.protocol.errors import InvalidTrigger
 from realtime.protocol.names import is_signin_user_id
@@ -98,9 +97,10 @@ def ban(
 
 def lift(users: Iterable[RealtimeUser], *, by: AbstractBaseUser, reason: str = "") -> int:
     """End the bans of *users*; return how many were banned."""
-    lifted = [user for user in users if user.banned]
     with transaction.atomic():
-        _locked(lifted).update(banned_at=None, banned_until=None, ban_reason="", banned_by=None)
+        rows = _locked(list(users))
+        lifted = list(rows.banned())
+        rows.update(banned_at=None, banned_until=None, ban_reason="", banned_by=None)
         _log(lifted, by, _("Ban lifted."), reason)
     return len(lifted)
 
@@ -117,7 +117,7 @@ def known_user(user_id: str, *, app_id: str | None = None) -> RealtimeUser:
     return RealtimeUser.objects.get_or_create(app_id=app.id, user_id=user_id)[0]
 
 
-def _locked(users: Sequence[RealtimeUser]) -> QuerySet[RealtimeUser]:
+def _locked(users: Sequence[RealtimeUser]) -> RealtimeUserQuerySet:
     """The rows of *users*, locked in the order in which presence locks them."""
     rows = RealtimeUser.objects.filter(pk__in=[user.pk for user in users])
     if connection.features.has_select_for_update:

@@ -268,7 +268,9 @@ def test_every_url_is_listed():
 
 
 def test_no_heading_names_a_url_that_does_not_exist():
-    routes = {"/" + re.sub(r"<(?:str|path):(\w+)>", r"{\1}", str(p.pattern)) for p in urls.urlpatterns}
+    routes = {
+        "/" + re.sub(r"<(?:str|path):(\w+)>", r"{\1}", str(p.pattern)) for p in urls.urlpatterns
+    }
     named = re.findall(r"^### (?:GET|POST) (\S+)$", reference("http-api"), re.MULTILINE)
 
     assert named

@@ -632,3 +632,25 @@ async def test_a_channel_that_outlives_the_expiry_of_its_group_keeps_its_events(
     await until(lambda: peer.close_code)
     assert peer.texts[0] == "hello"
     await hub.stop()
+
+
+def test_old_news_of_many_members_is_forgotten():
+    local = hub_module.LocalChannel("group")
+    minute = hub_module.OVERTAKING_SECONDS * 1_000_000
+    for number in range(hub_module.REMEMBERED_MEMBERS):
+        local.note(Announcement(f"u{number}", number + 1))
+
+    local.note(Announcement("late", minute + 500))
+
+    assert len(local.versions) == hub_module.REMEMBERED_MEMBERS - 499 + 1
+    assert local.versions["late"] == minute + 500
+    assert "u0" not in local.versions
+
+
+async def test_the_first_subscriber_starts_from_the_list_it_was_given(hub, subscribe):
+    peer = await subscribe(Peer("1.1"), versions={"u1": 7})
+
+    await publish([news("older", 6), news("newer", 8)])
+
+    await peer.has("newer")
+    assert peer.texts == ["newer"]

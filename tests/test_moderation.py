@@ -179,6 +179,12 @@ def test_a_lifted_ban_is_over(layer, staff, ann):
     assert {message for _, message in log()} == {"Banned for good. Spam", "Ban lifted. Sorry"}
 
 
+def test_a_ban_is_lifted_whatever_the_caller_still_remembers(layer, staff, ann):
+    moderation.ban([ann], by=staff)
+
+    assert moderation.lift([ann], by=staff) == 1
+
+
 def test_only_banned_users_are_lifted(staff, ann):
     assert moderation.lift([ann], by=staff) == 0
 

@@ -180,7 +180,8 @@ class Ledger:
     ) -> list[Entry]:
         limit = conf.get().group_transitions
         self._groups_taken += 1
-        group = self._pending[:limit]
+        # Whoever gave up a join records a leave, which finds nothing then.
+        group = [entry for entry in self._pending[:limit] if not _given_up(entry)]
         del self._pending[:limit]
         for key in list(self._dirty)[:limit]:
             self._dirty.discard(key)
@@ -279,6 +280,10 @@ class Ledger:
         return await asyncio.get_running_loop().run_in_executor(
             self._executor, _with_healthy_connection, work
         )
+
+
+def _given_up(entry: Entry) -> bool:
+    return entry[1] is not None and entry[1].done()
 
 
 def _with_healthy_connection(work: Callable[[], T]) -> T:

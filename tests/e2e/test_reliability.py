@@ -3,6 +3,7 @@
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 import redis
@@ -19,18 +20,30 @@ ALL_KINDS = ["daphne-memory", "uvicorn-redis", "uvicorn-queue"]
 
 
 @pytest.mark.timeout(IDLE_SECONDS + 60)
+@pytest.mark.spec(28, 30)
 def test_idle_connection_still_gets_events_after_a_minute(sites, new_client, channel):
+    """pusher-js, and a client that answers the server's control pings and nothing else."""
     # One minute for all kinds together: they are idle at the same time.
     idle = [(site, new_client(site.first, site.app.key)) for site in map(sites, ALL_KINDS)]
     for _, client in idle:
         client.subscribe(channel)
+    with ExitStack() as stack:
+        wires = [stack.enter_context(wire(site.first, site.app.key)) for site, _ in idle]
+        for quiet in wires:
+            quiet.subscribe(channel)
 
-    idle[0][1].call("wait", ms=IDLE_SECONDS * 1000, patience=IDLE_SECONDS + 10)
-    for site, _ in idle:
-        http_library(site.app, site.last).trigger(channel, "greet", site.kind)
+        idle[0][1].call("wait", ms=IDLE_SECONDS * 1000, patience=IDLE_SECONDS + 10)
+        for site, _ in idle:
+            http_library(site.app, site.last).trigger(channel, "greet", site.kind)
 
-    assert [client.wait_for("greet", on=channel).data for _, client in idle] == ALL_KINDS
-    assert all(client.call("state") == "connected" for _, client in idle)
+        assert [client.wait_for("greet", on=channel).data for _, client in idle] == ALL_KINDS
+        assert all(client.call("state") == "connected" for _, client in idle)
+        assert all(quiet.wait_for("greet") for quiet in wires)
+
+
+@pytest.mark.spec(26)
+def test_control_ping_is_answered_with_a_control_pong(open_wire):
+    assert open_wire().socket.ping().wait(IDLE_SECONDS)
 
 
 @pytest.mark.timeout(180)
