@@ -77,6 +77,8 @@ class Settings:
     """Ours: how often a process makes sure that it hears the layer, and how long it waits."""
     publish_timeout_seconds: float = 5
     """Ours: how long a publish may wait for the layer."""
+    drain_seconds: float = 20
+    """Ours: over how long a stop spreads the closing of many connections."""
     lease_seconds: float = 6
     """Ours: how long a silent server process counts as alive; renewed at a third of it."""
     group_transitions: int = 500

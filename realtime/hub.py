@@ -29,6 +29,9 @@ REMEMBERED_MEMBERS: Final = 1_000
 OVERTAKING_SECONDS: Final = 60
 """Ours: how much later than newer news an announcement may still arrive."""
 
+DRAIN_PER_SECOND: Final = 100
+"""Ours: clients another process can let in within a second beside its own work."""
+
 HELD_EVENTS: Final = 1_000
 """Ours: events held for a socket whose subscription is not confirmed yet."""
 
@@ -92,7 +95,7 @@ class Hub:
         await self._bus.start()
 
     async def stop(self) -> None:
-        """Leave the layer.  Sockets are the business of ``close_all``."""
+        """Leave the layer.  Sockets are the business of ``drain``."""
         await self._bus.stop()
 
     @property
@@ -143,10 +146,23 @@ class Hub:
         """The opposite of ``show``."""
         self.forget(_shown_as(user_id), socket)
 
-    def close_all(self) -> None:
-        """Send every client to another process, because this one stops."""
+    async def drain(self, seconds: float) -> None:
+        """Send every client to another process, because this one stops.
+
+        Not all at once: whom they go to has to let them in, one by one.
+
+        Args:
+            seconds: over which many clients are spread; few are gone at once.
+        """
         self.stopping = True
-        for socket in [*self._all_sockets()]:
+        sockets = [*self._all_sockets()]
+        per_second = max(DRAIN_PER_SECOND, len(sockets) / seconds)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        for number, socket in enumerate(sockets):
+            ahead = started + number / per_second - loop.time()
+            if ahead > 0:
+                await asyncio.sleep(ahead)
             self._end(socket, PleaseReconnect())
 
     async def deserted(self) -> None:

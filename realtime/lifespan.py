@@ -15,7 +15,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Final
 
-from realtime import hub, loops
+from realtime import conf, hub, loops
 from realtime.presence import ledger
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 Message = MutableMapping[str, Any]
 
 STOPPING_SECONDS: Final = 10.0
-"""Ours: how long the whole stop may take; a lease that is not given back runs out."""
+"""Ours: how long the stop may take after the drain; a lease not given back runs out."""
 
 _CLOSING_SECONDS: Final = 2.0
 """Ours: how long the close frames may take before the server goes on to stop."""
@@ -62,7 +62,8 @@ class _Stop:
         """Stop, or wait until the stop that is under way has ended."""
         if self._task is None:
             self._task = loops.spawn(_stop(), "realtime stop")
-        _, late = await asyncio.wait([self._task], timeout=STOPPING_SECONDS)
+        patience = conf.get().drain_seconds + STOPPING_SECONDS
+        _, late = await asyncio.wait([self._task], timeout=patience)
         if late:
             logger.error("the database or the channel layer does not answer: stopping anyway")
 
@@ -101,9 +102,9 @@ async def lifespan(
 async def _stop() -> None:
     local_hub, local_ledger = hub.peek(), ledger.peek()
     if local_ledger is not None:
-        local_ledger.freeze()
+        local_ledger.drain()
     if local_hub is not None:
-        local_hub.close_all()
+        await local_hub.drain(conf.get().drain_seconds)
         with suppress(TimeoutError):
             await asyncio.wait_for(local_hub.deserted(), _CLOSING_SECONDS)
     if local_ledger is not None:

@@ -6,7 +6,7 @@ would spoil the signature.
 
 from django.urls import path, re_path
 
-from realtime.api import auth_views, moderation_views, views
+from realtime.api import auth_views, health_views, moderation_views, views
 
 app_name = "realtime"
 
@@ -30,6 +30,8 @@ urlpatterns = [
     re_path(r"^apps/.*\Z", views.NotFoundView.as_view(), name="not-found"),
     path("pusher/auth", auth_views.ChannelAuthView.as_view(), name="channel-auth"),
     path("pusher/user-auth", auth_views.UserAuthView.as_view(), name="user-auth"),
+    path("realtime/up", health_views.up, name="up"),
+    path("realtime/ready", health_views.ready, name="ready"),
     path("realtime/users", moderation_views.UsersView.as_view(), name="moderation-users"),
     path(
         "realtime/users/<path:user_id>/kick",

@@ -238,7 +238,7 @@ async def test_a_process_that_is_full_takes_no_more_connections(connect, refused
 
 async def test_a_process_that_stops_takes_no_more_connections(connect, refused):
     client = await connect()
-    hub.current().close_all()
+    await hub.current().drain(0.01)
 
     assert await refused() == (4100, "Over capacity")
 

@@ -500,7 +500,7 @@ async def test_a_process_that_stops_sends_everybody_to_another_one(hub):
     peer = Peer("1.1")
     hub.admit(peer.socket)
 
-    hub.close_all()
+    await soon(hub.drain(0.01))
 
     await until(lambda: peer.close_code)
     assert peer.close_code == 4200
@@ -654,3 +654,17 @@ async def test_the_first_subscriber_starts_from_the_list_it_was_given(hub, subsc
 
     await peer.has("newer")
     assert peer.texts == ["newer"]
+
+
+async def test_many_clients_are_not_sent_away_at_once(hub, monkeypatch):
+    monkeypatch.setattr(hub_module, "DRAIN_PER_SECOND", 1)
+    peers = [Peer(f"1.{number}") for number in range(10)]
+    for peer in peers:
+        hub.admit(peer.socket)
+
+    draining = asyncio.ensure_future(hub.drain(0.2))
+    await until(lambda: peers[0].close_code)
+    assert peers[-1].close_code is None
+
+    await soon(draining)
+    await until(lambda: all(peer.close_code == 4200 for peer in peers))

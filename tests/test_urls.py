@@ -3,7 +3,7 @@
 import pytest
 from django.urls import resolve, reverse
 
-from realtime.api import auth_views, moderation_views, views
+from realtime.api import auth_views, health_views, moderation_views, views
 from realtime.urls import urlpatterns
 
 PATHS = [
@@ -26,6 +26,8 @@ PATHS = [
     ),
     ("channel-auth", {}, "/pusher/auth", auth_views.ChannelAuthView),
     ("user-auth", {}, "/pusher/user-auth", auth_views.UserAuthView),
+    ("up", {}, "/realtime/up", health_views.up),
+    ("ready", {}, "/realtime/ready", health_views.ready),
     ("moderation-users", {}, "/realtime/users", moderation_views.UsersView),
     ("moderation-kick", {"user_id": "u"}, "/realtime/users/u/kick", moderation_views.KickView),
     ("moderation-ban", {"user_id": "u"}, "/realtime/users/u/ban", moderation_views.BanView),
@@ -33,16 +35,21 @@ PATHS = [
 ]
 
 
+def _view_at(path):
+    function = resolve(path).func
+    return getattr(function, "view_class", function)
+
+
 @pytest.mark.parametrize(("name", "parts", "path", "view"), PATHS, ids=lambda value: str(value))
 def test_every_path_has_its_view_and_its_name(name, parts, path, view):
-    assert resolve(path).func.view_class is view
+    assert _view_at(path) is view
     assert reverse(f"realtime:{name}", kwargs=parts) == path
 
 
 @pytest.mark.spec(165)
 @pytest.mark.parametrize(("name", "parts", "path", "view"), PATHS, ids=lambda value: str(value))
 def test_a_site_may_mount_them_below_a_prefix(name, parts, path, view):
-    assert resolve(f"/mounted{path}").func.view_class is view
+    assert _view_at(f"/mounted{path}") is view
     assert reverse(f"mounted:{name}", kwargs=parts) == f"/mounted{path}"
 
 

@@ -60,7 +60,8 @@ class Ledger:
         self._awaited: list[tuple[int, asyncio.Future[None]]] = []
         """Who waits for which group to be committed."""
         self._stopped = False
-        self._frozen = False
+        self._draining = False
+        self._lease_until = 0.0
         self._reap_from = asyncio.get_running_loop().time() + conf.get().lease_seconds
         """When the leases of others have had time to be renewed."""
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="realtime-ledger")
@@ -90,8 +91,12 @@ class Ledger:
 
     def leave(self, leaving: Leave) -> None:
         """Record a departure."""
-        if self._frozen:
-            return
+        if self._draining:
+            asyncio.get_running_loop().call_later(TRAVEL_SECONDS, self._record_leave, leaving)
+        else:
+            self._record_leave(leaving)
+
+    def _record_leave(self, leaving: Leave) -> None:
         self._pending.append((leaving, None))
         self._write_soon()
 
@@ -119,9 +124,14 @@ class Ledger:
         finally:
             self._awaited.remove(entry)
 
-    def freeze(self) -> None:
-        """Record no more departures: who leaves now is on the way to another process."""
-        self._frozen = True
+    def drain(self) -> None:
+        """Record departures late from now on: who leaves is on the way to another process."""
+        self._draining = True
+
+    @property
+    def holds_lease(self) -> bool:
+        """Whether the others take this process for alive; true as long as it needs no lease."""
+        return self._server_id is None or asyncio.get_running_loop().time() < self._lease_until
 
     async def stop(self) -> None:
         """Write what is left, and let the lease run out once the travellers have arrived."""
@@ -198,7 +208,9 @@ class Ledger:
                 self._beat = loops.supervise(self._keep_lease, "ledger heartbeat")
         server_id = self._server_id
         transitions = [transition for transition, _ in group]
+        now = asyncio.get_running_loop().time()
         outcome = await self._in_thread(lambda: store.apply(server_id, transitions, seconds))
+        self._lease_until = now + seconds
         for transition, answer in group:
             self._remember(transition, outcome)
             if answer is not None and not answer.done() and isinstance(transition, Join):
@@ -252,7 +264,9 @@ class Ledger:
             if server_id is None:
                 continue
             try:
+                now = loop.time()
                 await self._in_thread(lambda: lease.renew(server_id, seconds))  # noqa: B023
+                self._lease_until = now + seconds
                 if loop.time() >= self._reap_from:
                     await self._announce(await self._in_thread(store.reap))
             except lease.LeaseLost:
