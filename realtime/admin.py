@@ -11,11 +11,12 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.widgets import AdminSplitDateTime
 from django.contrib.auth.models import AbstractBaseUser
-from django.db.models import Count, F, Min, OuterRef, Q, QuerySet, Subquery, Sum
-from django.db.models.functions import Coalesce
+from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce, Now
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -118,15 +119,7 @@ class BannedFilter(admin.SimpleListFilter):
 class RealtimeUserAdmin(ReadOnlyAdmin):
     """Users, their connections and channels; kick, ban and lift."""
 
-    list_display = (
-        "user_id",
-        "name",
-        "app_id",
-        "online",
-        "connections",
-        "is_banned",
-        "last_seen_at",
-    )
+    list_display = ("user_id", "name", "app_id", "online", "connections", "ban", "last_seen_at")
     list_filter = (OnlineFilter, BannedFilter, "app_id")
     search_fields = ("user_id", "user_info")
     actions = ("kick_selected", "ban_selected", "lift_selected")
@@ -138,9 +131,7 @@ class RealtimeUserAdmin(ReadOnlyAdmin):
         "first_seen_at",
         "last_seen_at",
         "where",
-        "is_banned",
-        "banned_at",
-        "banned_until",
+        "ban",
         "ban_reason",
         "banned_by",
     )
@@ -151,9 +142,14 @@ class RealtimeUserAdmin(ReadOnlyAdmin):
             super()
             .get_queryset(request)
             .annotate(
-                sockets=Count("members__memberships__socket_id", distinct=True),
-                presences=Count("members", filter=Q(members__present=True), distinct=True),
+                sockets=Count(
+                    "members__memberships__socket_id",
+                    filter=Q(members__memberships__server__expires_at__gt=Now()),
+                    distinct=True,
+                ),
+                online_now=Exists(Member.objects.alive().filter(user=OuterRef("pk"))),
             )
+            .order_by("-online_now", "-last_seen_at")
         )
 
     @admin.display(description=_("name"))
@@ -162,20 +158,25 @@ class RealtimeUserAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("online"), boolean=True)
     def online(self, user: Any) -> bool:
-        return bool(user.presences)
+        return bool(user.online_now)
 
     @admin.display(description=_("connections"), ordering="sockets")
     def connections(self, user: Any) -> int:
         return int(user.sockets)
 
-    @admin.display(description=_("banned"), boolean=True)
-    def is_banned(self, user: RealtimeUser) -> bool:
-        return user.banned
+    @admin.display(description=_("ban"))
+    def ban(self, user: RealtimeUser) -> str:
+        if not user.banned:
+            return "-"
+        if user.banned_until is None:
+            return str(_("for good"))
+        until = timezone.localtime(user.banned_until)
+        return str(_("until %s") % date_format(until, "DATETIME_FORMAT"))
 
     @admin.display(description=_("connections and channels"))
     def where(self, user: RealtimeUser) -> SafeString | str:
         rows = (
-            Membership.objects.filter(member__user=user)
+            Membership.objects.filter(member__user=user, server__in=Server.objects.alive())
             .select_related("member", "server")
             .order_by("socket_id", "joined_at")
         )
@@ -187,7 +188,7 @@ class RealtimeUserAdmin(ReadOnlyAdmin):
                     row.socket_id,
                     _("signed in") if row.member.channel == Member.ONLINE else row.member.channel,
                     row.server.name,
-                    timezone.localtime(row.joined_at).strftime("%Y-%m-%d %H:%M:%S"),
+                    date_format(timezone.localtime(row.joined_at), "DATETIME_FORMAT"),
                 )
                 for row in rows
             ),
@@ -283,7 +284,7 @@ class ChannelAdmin(ReadOnlyAdmin):
         same = Occupancy.objects.live().filter(
             app_id=OuterRef("app_id"), channel=OuterRef("channel")
         )
-        present = Member.objects.present().filter(
+        present = Member.objects.alive().filter(
             app_id=OuterRef("app_id"), channel=OuterRef("channel")
         )
         return (
@@ -307,17 +308,18 @@ class ChannelAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Membership)
-class ConnectionAdmin(ReadOnlyAdmin):
-    """Connections of users: which channel, which process, since when."""
+class MembershipAdmin(ReadOnlyAdmin):
+    """Subscriptions of users: which connection and channel, which process, since when."""
 
     list_display = ("socket_id", "user", "channel", "server", "joined_at")
+    fields = list_display
     list_filter = ("server",)
     search_fields = ("socket_id", "member__user__user_id", "member__channel")
     list_select_related = ("member__user", "server")
 
     @admin.display(description=_("user"), ordering="member__user__user_id")
     def user(self, membership: Membership) -> str:
-        return membership.member.user.user_id
+        return str(membership.member.user)
 
     @admin.display(description=_("channel"), ordering="member__channel")
     def channel(self, membership: Membership) -> Any:
@@ -379,4 +381,4 @@ def _staff(request: HttpRequest) -> AbstractBaseUser:
 
 def _per_channel(rows: Any, aggregate: Any) -> Any:  # Any: querysets of dictionaries
     """One aggregated value per channel, as a subquery."""
-    return rows.order_by().values("channel").annotate(value=aggregate).values("value")
+    return rows.order_by().values("channel").annotate(value=aggregate).values("value")[:1]

@@ -5,6 +5,7 @@ In the site's ``asgi.py`` replace the import of Django's function by this one:
     from realtime.asgi import get_asgi_application
 """
 
+import logging
 from typing import Any
 
 from django.core.asgi import get_asgi_application as get_django_application
@@ -42,4 +43,17 @@ class Application:
 
 def get_asgi_application() -> Application:
     """What ``django.core.asgi.get_asgi_application`` returns, with WebSockets."""
+    logging.getLogger("uvicorn.error").addFilter(_without_traceback)
     return Application()
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Keep a client from filling the log.
+
+    uvicorn 0.54 logs a traceback for every text frame that is not UTF-8, which is the
+    client's mistake and answered with 1007.
+    """
+    if record.exc_info is not None and isinstance(record.exc_info[1], UnicodeDecodeError):
+        record.exc_info = None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    return True

@@ -53,7 +53,7 @@ def authenticate_user(
     """Say who the connection *socket_id* belongs to.
 
     Args:
-        user_data: ``{"id": …, "user_info": {…}, "watchlist": […]}``; only the id is needed.
+        user_data: ``{"id": …, "user_info": {…}}``; only the id is needed.
 
     Returns:
         What the auth endpoint answers: ``{"auth": …, "user_data": …}``.

@@ -55,7 +55,7 @@ class Settings:
     """More apps: ``ID``, ``KEY``, ``SECRET`` and, each optional, the five keys above."""
 
     user_data: str = "realtime.api.auth_views.default_user_data"
-    """Dotted path of a function from a Django user to ``{"id", "user_info", "watchlist"}``."""
+    """Dotted path of a function from a Django user to ``{"id", "user_info"}``."""
     auth_csrf: bool = True
     """Whether the two auth endpoints want Django's CSRF token from session users."""
 

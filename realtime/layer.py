@@ -26,7 +26,7 @@ MARKER: Final = "realtime.marker"
 TERMINATE: Final = "realtime.terminate"
 
 CONTROL_GROUP: Final = "realtime.control"
-"""Every hub joins it at start."""
+"""Every bus joins it at start."""
 
 IN_MEMORY_CAPACITY: Final = 10_000
 """Ours: the layer's own default, 100, is for one consumer; our one channel is a process."""

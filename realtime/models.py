@@ -8,6 +8,7 @@ import json
 import secrets
 import uuid
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -18,7 +19,8 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from realtime.conf import STORED_NAME_CHARS
+from realtime import conf
+from realtime.conf import KEY, STORED_NAME_CHARS
 
 _NAMESPACE: Final = uuid.UUID("5d0a2f0c-3c29-5a0e-8a3e-9d4a6c1f7b21")
 
@@ -27,6 +29,13 @@ def row_id(*parts: str) -> uuid.UUID:
     """The primary key of the row that stands for *parts*, in that order."""
     # NUL cannot occur in any part, so different parts never join to the same text.
     return uuid.uuid5(_NAMESPACE, "\0".join(parts))
+
+
+def _is_origin(item: object) -> bool:
+    try:
+        return isinstance(item, str) and (item == "*" or bool(urlsplit(item).hostname))
+    except ValueError:
+        return False
 
 
 class Application(models.Model):
@@ -39,7 +48,13 @@ class Application(models.Model):
         validators=[RegexValidator(r"\A[0-9]+\Z", _("Official libraries accept digits only."))],
     )
     name = models.CharField(_("name"), max_length=100)
-    key = models.CharField(_("key"), max_length=64, unique=True, default=secrets.token_hex)
+    key = models.CharField(
+        _("key"),
+        max_length=64,
+        unique=True,
+        default=secrets.token_hex,
+        validators=[RegexValidator(rf"\A{KEY.pattern}\Z", _("Letters, digits, _ and - only."))],
+    )
     secret = models.CharField(_("secret"), max_length=128, default=secrets.token_hex)
     enabled = models.BooleanField(_("enabled"), default=True)
     client_events = models.BooleanField(_("client events"), default=True)
@@ -63,10 +78,14 @@ class Application(models.Model):
         return f"{self.name} ({self.app_id})"
 
     def clean(self) -> None:
-        """Refuse origins that could never match."""
+        """Refuse origins that could never match, and an id or key that the settings have."""
         origins = self.allowed_origins
-        if not isinstance(origins, list) or not all(isinstance(item, str) for item in origins):
-            raise ValidationError({"allowed_origins": _("Enter a list of texts.")})
+        if not isinstance(origins, list) or not all(_is_origin(item) for item in origins):
+            text = _('Enter a list of "*" or origins such as "https://example.com".')
+            raise ValidationError({"allowed_origins": text})
+        for app in conf.get().configured_apps():
+            if self.app_id == app.id or self.key == app.key:
+                raise ValidationError(_("The settings have an app with this id or key."))
 
 
 class RealtimeUserQuerySet(models.QuerySet["RealtimeUser"]):
@@ -129,7 +148,8 @@ class RealtimeUser(models.Model):
         )
 
     def __str__(self) -> str:
-        return self.user_id
+        name = self.display_name
+        return f"{name} ({self.user_id})" if name else self.user_id
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save under the key that belongs to the app and the user id."""
@@ -271,7 +291,7 @@ class Member(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.channel}: {self.user}"
+        return f"{self.user}: {_('signed in') if self.channel == self.ONLINE else self.channel}"
 
     @staticmethod
     def key_of(app_id: str, channel: str, user_id: str) -> uuid.UUID:
@@ -289,8 +309,8 @@ class Membership(models.Model):
     joined_at = models.DateTimeField(_("joined"), default=timezone.now)
 
     class Meta:
-        verbose_name = _("connection")
-        verbose_name_plural = _("connections")
+        verbose_name = _("subscription of a user")
+        verbose_name_plural = _("subscriptions of users")
         ordering = ("joined_at",)
         indexes = (models.Index(F("socket_id"), name="realtime_membership_socket"),)
 

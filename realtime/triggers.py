@@ -60,17 +60,26 @@ def trigger(
 
 
 def trigger_batch(
-    batch: Sequence[Mapping[str, Any]], *, app_id: str | None = None, using: str | None = None
+    batch: Sequence[Mapping[str, Any]],
+    already_encoded: bool = False,
+    *,
+    app_id: str | None = None,
+    using: str | None = None,
 ) -> None:
     """Send several events, in order, as ``trigger`` does.
 
     Args:
         batch: at most ten of ``{"channel", "name", "data"}``, each with an optional
             ``"socket_id"``.
+        already_encoded: the data of all is text, which goes out as it is in any case; here
+            because the official library has it.
 
     Raises:
         InvalidTrigger: any of them breaks a limit; then none is sent.
+        TypeError: the data is not text, though *already_encoded*.
     """
+    if already_encoded and not all(isinstance(item["data"], str) for item in batch):
+        raise TypeError("already_encoded data must be text")
     app = applications.default(app_id)
     send_on_commit(encode_batch(app, [{**item, "data": _text(item["data"])} for item in batch]),
                    using=using)  # fmt: skip

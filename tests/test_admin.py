@@ -75,8 +75,8 @@ def users(*user_ids):
 
 
 def shown(response):
-    """The objects in a change list."""
-    return {str(item) for item in response.context["cl"].queryset}
+    """The user ids in a change list."""
+    return {user.user_id for user in response.context["cl"].queryset}
 
 
 def texts(response):
@@ -109,7 +109,7 @@ def test_connections_of_a_user_are_counted_once(as_staff, server):
     response = as_staff().get(USERS + "?q=ann")
 
     [user] = response.context["cl"].queryset
-    assert (user.sockets, user.presences) == (2, 2)
+    assert (user.sockets, user.online_now) == (2, True)
     assert '<td class="field-connections">2</td>' in response.content.decode()
 
 
@@ -156,7 +156,7 @@ def test_connections_are_listed_with_user_channel_and_process(as_staff, server):
 
     assert page.count('field-channel">presence-room') == 3
     assert page.count('field-channel">signed in') == 1
-    assert 'field-user">bob' in page
+    assert 'field-user">&lt;img onerror=x&gt; (bob)' in page
 
 
 def test_processes_are_listed_with_their_lease(as_staff, server):
@@ -333,3 +333,36 @@ def test_an_app_that_no_library_accepts_is_refused(as_root):
 
     errors = response.context["adminform"].form.errors
     assert set(errors) == {"app_id", "allowed_origins"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"app_id": "3"},
+        {"key": "278d425bdf160c739803"},
+        {"key": "a b:/"},
+        {"app_id": "x1"},
+        {"allowed_origins": '["example.com"]'},
+        {"allowed_origins": '["https://"]'},
+        {"allowed_origins": '["http://[x"]'},
+        {"allowed_origins": "7"},
+    ],
+    ids=str,
+)
+def test_an_app_that_could_never_work_is_not_saved(admin_client, wrong):
+    form = {"name": "Shop", "app_id": "7", "key": "k7", "enabled": "on", "allowed_origins": "[]"}
+
+    response = admin_client.post("/admin/realtime/application/add/", form | wrong)
+
+    assert response.status_code == 200
+    assert not Application.objects.exists()
+
+
+def test_a_row_whose_id_the_settings_took_later_can_still_be_opened(admin_client):
+    row = Application.objects.create(name="Shop", app_id="3", key="k7")
+    form = {"name": "Shop", "enabled": "on", "allowed_origins": "[]"}
+
+    response = admin_client.post(f"/admin/realtime/application/{row.pk}/change/", form)
+
+    assert response.status_code == 200
+    assert "The settings have an app with this id or key." in response.content.decode()

@@ -1,5 +1,6 @@
 """The ASGI application of a site that is its own Pusher server."""
 
+import logging
 import subprocess
 import sys
 
@@ -48,3 +49,23 @@ def test_it_can_be_imported_before_the_apps_are_loaded():
     answer = subprocess.check_output([sys.executable, "-c", script], text=True, timeout=60)
 
     assert answer.strip() == "realtime.asgi"
+
+
+def test_a_clients_mistake_is_no_traceback_of_the_server(application, caplog):
+    """The words are those of uvicorn 0.54."""
+    try:
+        b"\xff".decode()
+    except UnicodeDecodeError:
+        logging.getLogger("uvicorn.error").exception("Invalid UTF-8 sequence received.")
+
+    assert "Traceback" not in caplog.text
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+
+
+def test_other_errors_of_the_server_keep_their_traceback(application, caplog):
+    try:
+        raise RuntimeError("oh")
+    except RuntimeError:
+        logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+
+    assert "RuntimeError: oh" in caplog.text

@@ -85,7 +85,7 @@ def test_a_user_is_online_while_a_living_process_holds_it(server):
         id=Membership.key_of(member.pk, "1.1"), member=member, server=server, socket_id="1.1"
     )
     assert not RealtimeUser.objects.online().exists()
-    assert str(member) == "#online: ann"
+    assert str(member) == "ann: signed in"
 
     Member.objects.update(present=True)
     assert RealtimeUser.objects.online().get() == user

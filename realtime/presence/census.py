@@ -7,6 +7,7 @@ that died counts no more once its lease ran out, reaped or not.
 from collections.abc import Iterable
 
 from django.db.models import Count, Sum
+from django.db.models.functions import Now
 
 from realtime.models import Member, Membership, Occupancy, RealtimeUser
 
@@ -61,6 +62,7 @@ def connection_count(app_id: str, user_id: str) -> int:
     return (
         Membership.objects.filter(
             member__user=RealtimeUser.key_of(app_id, user_id),
+            server__expires_at__gt=Now(),
         )
         .values("socket_id")
         .distinct()

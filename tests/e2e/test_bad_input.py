@@ -68,6 +68,16 @@ def test_binary_frame_ends_the_connection(open_wire):
     assert wire.closing_code() in {1003, 1000}
 
 
+@pytest.mark.usefixtures("neighbour")
+def test_text_that_is_not_utf_8_ends_the_connection(open_wire):
+    wire = open_wire()
+
+    wire.socket.send(b"\xff", text=True)
+
+    # Daphne drops the connection without a close frame.
+    assert wire.closing_code() in {1007, 1006}
+
+
 @pytest.mark.spec(42)
 @pytest.mark.parametrize("size", [200_000, 1_100_000])
 @pytest.mark.usefixtures("neighbour")

@@ -6,7 +6,12 @@ let order = 0;
 
 /** Write one line; `order` tells the reader in which order things happened here. */
 export function emit(line) {
-  process.stdout.write(`${JSON.stringify({ order: ++order, ...line })}\n`);
+  process.stdout.write(`${JSON.stringify({ order: ++order, ...line }, withoutSockets)}\n`);
+}
+
+/** pusher-js reports a lost connection by an event that holds the socket, which holds the event. */
+function withoutSockets(key, value) {
+  return key === "target" || key === "currentTarget" ? undefined : value;
 }
 
 /** Answer every `{id, do, ...}` with the result of `commands[do]`; end with the input. */
