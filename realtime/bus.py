@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 BURST: Final = 64
 """Ours: messages taken from the layer before the writers of the sockets get a turn."""
 
+BURST_SECONDS: Final = 0.002
+"""Ours: how long a burst may take, since one message may go to thousands of sockets."""
+
 RENEWAL_SECONDS: Final = 3_600
 """Ours: far below the day after which layers forget a member of a group."""
 
@@ -127,6 +130,8 @@ class Bus:
 
     async def _receive(self) -> None:
         """Take what the layer has, a burst at a time."""
+        loop = asyncio.get_running_loop()
+        turn = loop.time()
         while True:
             message = await self._layer.receive(self._channel)
             self._received += 1
@@ -134,10 +139,11 @@ class Bus:
                 self._echo(message.get("marker"))
             else:
                 self._on_message(message)
-            if self._received % BURST == 0:
+            if self._received % BURST == 0 or loop.time() - turn > BURST_SECONDS:
                 # receive() does not yield while messages are waiting; without a pause no
                 # writer would run, and healthy sockets would look slow.
                 await asyncio.sleep(0)
+                turn = loop.time()
 
     async def _hears(self, group: str, patience: Iterable[float]) -> bool:
         """Whether a marker sent to *group* comes back; one more after every wait in vain."""
@@ -191,9 +197,9 @@ class Bus:
         Raises:
             PublishFailed: the layer does not answer yet.
         """
-        async with layer.answering():
-            if layer.hides_dead_connections(self._layer):
-                await self._layer.flush()
+        if layer.hides_dead_connections(self._layer):
+            self._layer = layer.replace_channel_layer()
+            async with layer.answering():
                 self._channel = str(await self._layer.new_channel())
         await self._join_all()
         if self._receiver is not None:

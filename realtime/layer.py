@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +21,8 @@ from django.dispatch import receiver
 
 from realtime import conf, loops
 from realtime.protocol.errors import RealtimeError
+
+logger = logging.getLogger(__name__)
 
 EVENT: Final = "realtime.event"
 MARKER: Final = "realtime.marker"
@@ -111,12 +114,33 @@ def layer_group(app_id: str, channel: str) -> str:
 
 
 def hides_dead_connections(site_layer: BaseChannelLayer) -> bool:
-    """Whether *site_layer* may be deaf while its calls succeed, until it is flushed.
+    """Whether *site_layer* may be deaf while its calls succeed, until it is replaced.
 
-    True of the pub/sub layer of channels-redis 4.3, whose ``flush`` drops the connections
-    of this process only.  That of the queue layer would empty Redis.
+    True of the pub/sub layer of channels-redis 4.3.
     """
     return type(site_layer).__module__ == "channels_redis.pubsub"
+
+
+def replace_channel_layer() -> BaseChannelLayer:
+    """Put a new layer with new connections in the place of the site's, and return it."""
+    alias = conf.get().layer
+    replaced = channel_layers.set(alias, channel_layers.make_backend(alias))
+    if replaced is not None:
+        loops.spawn(_close(replaced), "layer close")
+    return channel_layers[alias]
+
+
+async def _close(replaced: BaseChannelLayer) -> None:
+    # channels-redis 4.3: flush() would raise for ever what the receiving task died of.
+    for shard in getattr(replaced, "_shards", ()):
+        task = shard._receive_task
+        if task is not None and task.done():
+            shard._receive_task = None
+    try:
+        async with answering():
+            await replaced.flush()
+    except PublishFailed as error:
+        logger.warning("the connections of the old channel layer may stay open: %s", error)
 
 
 def refuse_to_publish(reason: str | None) -> None:
