@@ -149,7 +149,6 @@ class RealtimeUserAdmin(ReadOnlyAdmin):
                 ),
                 online_now=Exists(Member.objects.alive().filter(user=OuterRef("pk"))),
             )
-            .order_by("-online_now", "-last_seen_at")
         )
 
     @admin.display(description=_("name"))
