@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help run demo serve install test test-fast test-postgres test-e2e test-newest \
-	check fix bench docs lock clean
+	check fix bench faults docs lock clean
 
 PORT ?= 8000
 HOST ?= 127.0.0.1
@@ -13,7 +13,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 BIN := .venv/bin
 PYTEST := -m pytest
-FAST_TESTS := tests --ignore=tests/e2e --ignore=tests/benchmarks
+# The rows of the fault table are run by `make faults`: some ask for what is not built yet.
+FAST_TESTS := tests --ignore=tests/e2e --ignore=tests/benchmarks \
+	--ignore=tests/chaos/test_short_lane.py
 # Tests that reach the database.  The pure protocol and the benchmarks do not.
 DATABASE_TESTS := $(FAST_TESTS) --ignore=tests/protocol
 UV_COMPILE := $(BIN)/uv pip compile --quiet --all-extras --group dev --upgrade --generate-hashes \
@@ -87,6 +89,10 @@ fix: install ## format and apply the safe lint fixes
 
 bench: install ## run the benchmarks and print their table
 	$(BIN)/python $(PYTEST) tests/benchmarks -s
+
+faults: install ## inject faults and check the promises: all rows, or ROW=A1 [SEED=n]
+	@scripts/install-package "/usr/lib/postgresql/*/bin/initdb" postgresql
+	$(BIN)/python -m tests.chaos $(if $(ROW),--row $(ROW)) $(if $(SEED),--seed $(SEED))
 
 docs: install ## build the docs; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html

@@ -1,0 +1,110 @@
+"""``python -m tests.chaos``: break a running system in every way of the table, and report."""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import resource
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import uvloop
+
+from tests.chaos import report, scenarios
+from tests.chaos.cluster import ROOMY, Ground
+from tests.chaos.rows import ROWS, Result, perform
+from tests.e2e.sites import ROOT
+
+HISTORIES = ROOT / "var" / "chaos"
+LAST = "C10"
+"""Judges the histories of all other rows, so it comes after them."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run rows; return 0 if all of them held."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--row", action="append", default=[], help="only this row; repeatable")
+    parser.add_argument("--lane", choices=["short", "all"], default="all")
+    parser.add_argument("--seed", type=int, help="of an earlier run, to repeat it")
+    parser.add_argument("--list", action="store_true", help="list the rows and stop")
+    parser.add_argument("--report", action="store_true", help="write the page for single rows too")
+    chosen = parser.parse_args(arguments)
+    scenarios.load()
+    if chosen.list:
+        for declared in ordered(list(ROWS)):
+            lane = "short" if ROWS[declared].short else ""
+            print(f"{declared:4} {lane:5} {ROWS[declared].inject}")
+        return 0
+    wanted = [name.upper() for name in chosen.row] or [
+        name for name in ROWS if chosen.lane == "all" or ROWS[name].short
+    ]
+    if unknown := [name for name in wanted if name not in ROWS]:
+        parser.error(f"there is no row {', '.join(unknown)}; --list shows them")
+    # Six digits: never mistaken for a code of the protocol.
+    seed = chosen.seed if chosen.seed is not None else random.SystemRandom().randrange(10**5, 10**6)
+    scale = float(os.environ.get("SCALE", "1"))
+    results = run(ordered(wanted), seed=seed, scale=scale, short=chosen.lane == "short")
+    whole = not chosen.row and chosen.lane == "all"
+    if scale == 1 and (whole or chosen.report):
+        report.write(results, report.environment())
+        print(f"wrote {report.PAGE.relative_to(ROOT)}")
+    return 0 if all(result.ok for result in results) else 1
+
+
+def ordered(names: list[str]) -> list[str]:
+    """Rows by letter and number, the one that judges the others at the end."""
+    return sorted(names, key=lambda name: (name == LAST, name[0], int(name[1:])))
+
+
+def run(names: list[str], *, seed: int, scale: float = 1.0, short: bool = False) -> list[Result]:
+    """Run rows one after the other, printing each as it ends."""
+    scenarios.load()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for name, value in report.environment().items():
+        print(f"{name}: {value}")
+    print(f"settings: {json.dumps(ROOMY)}")
+    print(f"seed: {seed}", flush=True)
+    results = []
+    earlier: dict[str, list[str]] = {}
+    try:
+        with tempfile.TemporaryDirectory(prefix="chaos-") as home, ExitStack() as stack:
+            ground = Ground(Path(home), stack)
+            for name in names:
+                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                    result = runner.run(
+                        perform(
+                            ROWS[name],
+                            ground,
+                            seed=seed,
+                            scale=scale,
+                            short=short,
+                            earlier=earlier,
+                            keep=HISTORIES,
+                        )
+                    )
+                results.append(result)
+                show(result)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return results
+
+
+def show(result: Result) -> None:
+    """Print one row."""
+    print(f"\n{result.id} {result.verdict} in {result.seconds:.0f} s")
+    for check in result.checks:
+        mark = "ok  " if check.ok else "MISS"
+        print(f"  {mark} {check.name}: {check.seen}  (hold {check.hold})")
+    for note in result.notes:
+        print(f"       {note}")
+    if not result.ok:
+        print(f"  again: make faults ROW={result.id} SEED={result.seed}")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

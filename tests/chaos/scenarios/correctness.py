@@ -1,0 +1,350 @@
+"""Rows C: nothing breaks, and nothing is lost, repeated, early or misdirected."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+
+from tests.chaos.checkers import MOST_SENTENCES, Tally, before_success
+from tests.chaos.client import Counter, Gone, Pusher, Refused
+from tests.chaos.publisher import Http, Publisher
+from tests.chaos.rows import Browser, Run, percentile, row
+from tests.e2e.sites import ROOT
+
+BATCH = 10
+
+
+async def _publish_numbers(
+    publisher: Publisher, channel: str, count: int, except_socket: str | None = None
+) -> int:
+    """Publish *count* numbered events, ten per call; how many were accepted."""
+    accepted = 0
+    for start in range(0, count, BATCH):
+        batch = [
+            {
+                "name": "n",
+                "channel": channel,
+                "data": f"{publisher.name}:{number}",
+                **({"socket_id": except_socket} if except_socket else {}),
+            }
+            for number in range(start, min(start + BATCH, count))
+        ]
+        answer = await publisher.call("POST", "/batch_events", {"batch": batch})
+        if answer.status == 200:
+            accepted += len(batch)
+    return accepted
+
+
+def _counting(tally: Tally):
+    def take(data: bytes) -> None:
+        publisher, _, number = data.decode().partition(":")
+        tally.take(publisher, int(number))
+
+    return take
+
+
+@row(
+    "C1",
+    inject="10 publishers with 10,000 events each, 50 subscribers on two nodes, no faults",
+    hold="5,000,000 of 5,000,000 delivered, each publisher's order kept, 0 repeats",
+    limit=420,
+)
+async def everything_arrives_in_order(run: Run) -> None:
+    cluster = await run.cluster(2)
+    publishers, events, subscribers = 10, run.n(10_000, least=BATCH), run.n(50, least=2)
+    tallies = [Tally() for _ in range(subscribers)]
+    counters = [
+        await Counter.open(cluster[number % 2].port, "load", _counting(tally))
+        for number, tally in enumerate(tallies)
+    ]
+    backends = [Publisher(cluster[n % 2].port, name=f"p{n}") for n in range(publishers)]
+    started = time.monotonic()
+    accepted = await asyncio.gather(
+        *(_publish_numbers(backend, "load", events) for backend in backends)
+    )
+    due = sum(accepted)
+    await run.until(
+        lambda: all(tally.count >= due for tally in tallies), 60, "the last event", must=False
+    )
+    seconds = time.monotonic() - started
+    delivered = sum(tally.count for tally in tallies)
+    run.check("accepted", due, equals=publishers * events)
+    run.check("delivered", delivered, equals=publishers * events * subscribers)
+    run.check_none("out of order or twice", [fault for tally in tallies for fault in tally.faults])
+    run.check("connections that stayed", sum(c.is_open for c in counters), equals=subscribers)
+    run.note(f"{delivered / seconds:,.0f} deliveries a second")
+
+
+@row(
+    "C2",
+    inject="subscribe and publish back to back, 1,000 times, through different nodes",
+    hold="0 lost, 0 before the subscription is confirmed",
+    limit=120,
+    short=True,
+)
+async def no_event_falls_between(run: Run) -> None:
+    cluster = await run.cluster(2)
+    races, racers = run.n(1_000, least=16), 8
+
+    async def race(racer: int) -> None:
+        early = Publisher(cluster[1].port, run.history, f"early{racer}")
+        late = Publisher(cluster[1].port, run.history, f"late{racer}")
+        async with asyncio.timeout(90):
+            client = await Pusher.open(cluster[0].port, history=run.history)
+            for number in range(races // racers):
+                channel = f"race-{racer}-{number}"
+                publishing = asyncio.create_task(early.publish(channel))
+                await client.subscribe(channel)
+                await publishing
+                received = client.expect("event", channel)
+                answer = await late.publish(channel, "event")
+                if answer.status == 200 and not await _came(received):
+                    run.note(f"the event after the confirmation of {channel} did not come")
+                client.unsubscribe(channel)
+            await client.leave()
+
+    await asyncio.gather(*(race(racer) for racer in range(racers)))
+    # A subscriber leaves as soon as it has its event, so nothing is excused by time.
+    late_ones = [item for item in run.history.of("publish") if item["publisher"][0] == "l"]
+    got = {(item["publisher"], item["number"]) for item in run.history.of("received")}
+    missed = [item for item in late_ones if (item["publisher"], item["number"]) not in got]
+    run.check("accepted", sum(item["status"] == 200 for item in late_ones), equals=races)
+    run.check("lost", len(missed), equals=0)
+    run.check_none("before the confirmation", before_success(run.history.records))
+    await _race_with_pusher_js(run, cluster, run.n(50, least=5))
+
+
+async def _came(received: "asyncio.Future[object]", seconds: float = 5) -> bool:
+    done, _ = await asyncio.wait([received], timeout=seconds)
+    return bool(done)
+
+
+async def _race_with_pusher_js(run: Run, cluster, races: int) -> None:
+    browser = Browser(run.node_js(), "races")
+    await browser.connect(cluster[0].server.url, "e2e-key")
+    publisher = Publisher(cluster[1].port, name="js")
+    came = 0
+    for number in range(races):
+        channel = f"js-race-{number}"
+        await browser.subscribe(channel)
+        await publisher.publish(channel, "late")
+        wait = await run.until(
+            lambda channel=channel: browser.events(channel, "late"), 5, "the event", must=False
+        )
+        came += wait < 5
+    run.check("seen by pusher-js", came, equals=races)
+
+
+@row(
+    "C3",
+    inject="100,000 events that exclude one socket, published through the other node",
+    hold="0 seen by the excluded socket, all seen by the others",
+    limit=240,
+    short=True,
+)
+async def senders_are_left_out(run: Run) -> None:
+    cluster = await run.cluster(2)
+    events = 10_000 if run.short else run.n(100_000, least=100)
+    excluded_tally, near, far = Tally(), Tally(), Tally()
+    excluded = await Counter.open(cluster[0].port, "news", _counting(excluded_tally))
+    await Counter.open(cluster[0].port, "news", _counting(near))
+    await Counter.open(cluster[1].port, "news", _counting(far))
+    backends = [Publisher(cluster[1].port, name=f"p{number}") for number in range(4)]
+    accepted = sum(
+        await asyncio.gather(
+            *(
+                _publish_numbers(backend, "news", events // 4, excluded.socket_id)
+                for backend in backends
+            )
+        )
+    )
+    await run.until(
+        lambda: min(near.count, far.count) >= accepted, 30, "the last event", must=False
+    )
+    run.check("accepted", accepted, equals=events // 4 * 4)
+    run.check("seen by the excluded socket", excluded_tally.count, equals=0)
+    run.check("seen by a neighbour on its node", near.count, equals=accepted)
+    run.check("seen on the other node", far.count, equals=accepted)
+    run.check_none("out of order or twice", (near.faults + far.faults)[:MOST_SENTENCES])
+
+
+@row(
+    "C4",
+    inject="terminate a user with 50 sockets on two nodes, 100 times; then a ban",
+    hold="all sockets closed with 4009 ≤ 1 s (p99 of 100 runs), 0 admitted while banned",
+    limit=240,
+)
+async def kicked_is_kicked(run: Run) -> None:
+    cluster = await run.cluster(2)
+    runs, sockets = run.n(100, least=5), 50
+    publisher = Publisher(cluster[1].port, name="staff")
+    seconds, wrong_codes, bystanders_lost = [], 0, 0
+    bystander = await Pusher.open(cluster[0].port)
+    await bystander.sign_in("somebody-else")
+    for number in range(runs):
+        user = f"user-{number}"
+        clients = await asyncio.gather(*(_signed_in(cluster, n, user) for n in range(sockets)))
+        started = time.monotonic()
+        answer = await publisher.call("POST", f"/users/{user}/terminate_connections", {})
+        await asyncio.wait([asyncio.shield(client.closed) for client in clients], timeout=10)
+        closed = [client for client in clients if client.closed.done()]
+        seconds.append(time.monotonic() - started if len(closed) == sockets else float("inf"))
+        wrong_codes += sum(client.close_code != 4009 for client in clients)
+        if answer.status != 200:
+            run.note(f"the call answered {answer.status}")
+    bystanders_lost += not bystander.is_open
+    run.check("slowest of 50 sockets, p99", percentile(seconds, 0.99), at_most=1.0, unit="s")
+    run.check("closed with another code", wrong_codes, equals=0)
+    run.check("other users' sockets closed", bystanders_lost, equals=0)
+    await _banned_stay_out(run, cluster, run.n(50, least=5))
+
+
+async def _signed_in(cluster, number: int, user: str) -> Pusher:
+    client = await Pusher.open(cluster[number % 2].port)
+    await client.sign_in(user)
+    return client
+
+
+async def _banned_stay_out(run: Run, cluster, attempts: int) -> None:
+    http = Http(cluster[0].port)
+    token = cluster.staff.token
+    headers = {"Authorization": f"Token {token}", "Content-Type": "application/json"}
+    inside = await _signed_in(cluster, 1, "banned-user")
+
+    async def keep_trying(number: int) -> int:
+        """Sign in again and again while the ban is made; how often it worked after it."""
+        admitted = 0
+        for _ in range(attempts // 5):
+            client = await Pusher.open(cluster[number % 2].port)
+            try:
+                await client.sign_in("banned-user")
+                if banned.is_set():
+                    admitted += 1
+            except (Refused, Gone):
+                pass
+            client.abort()
+        return admitted
+
+    banned = asyncio.Event()
+    trying = [asyncio.create_task(keep_trying(number)) for number in range(5)]
+    body = json.dumps({"reason": "row C4"}).encode()
+    answer = await http.request("POST", "/realtime/users/banned-user/ban", body, headers)
+    banned.set()
+    admitted = sum(await asyncio.gather(*trying))
+    await asyncio.wait([asyncio.shield(inside.closed)], timeout=5)
+    run.check("status of the ban", answer.status, equals=200)
+    run.check("socket of the banned user closed with", str(inside.close_code), equals="4009")
+    run.check("admitted after the ban", admitted, equals=0)
+
+
+@row(
+    "C6",
+    inject="expiry of groups on the queue layer set to 6 seconds; sockets three times as old",
+    hold="a socket older than any expiry of the layer still receives",
+    limit=90,
+)
+async def old_sockets_still_receive(run: Run) -> None:
+    expiry = 6.0
+    cluster = await run.cluster(
+        2,
+        bus="queue",
+        environment={
+            "CHAOS_LAYER": json.dumps({"group_expiry": int(expiry)}),
+            "CHAOS_RENEWAL_SECONDS": str(expiry / 3),
+        },
+    )
+    clients = [await Pusher.open(cluster[n % 2].port, history=run.history) for n in range(10)]
+    for client in clients:
+        await client.subscribe("old")
+    await run.lasting(3 * expiry)
+    publisher = Publisher(cluster[1].port, run.history)
+    for _ in range(20):
+        await publisher.publish("old")
+    await run.until(lambda: min(c.received for c in clients) >= 20, 10, "the events", must=False)
+    run.check("events of 20 that each socket got", min(c.received for c in clients), equals=20)
+    await _signed_in(cluster, 0, "old-user")
+    answer = await publisher.call("POST", "/users/old-user/terminate_connections", {})
+    run.check("status of a termination", answer.status, equals=200)
+
+
+@row(
+    "C7",
+    inject="100 publishes over the capacity of the queue layer and of the in-memory layer, at once",
+    hold="each delivered, or counted and logged as dropped; never silent",
+    limit=90,
+    short=True,
+)
+async def nothing_is_dropped_in_silence(run: Run) -> None:
+    over = 100
+    for bus, nodes, capacity in (("queue", 2, 50), ("memory", 1, 10_000)):
+        layer = json.dumps({"capacity": capacity})
+        cluster = await run.cluster(nodes, bus=bus, environment={"CHAOS_LAYER": layer})
+        sender, receiver = cluster[0], cluster[nodes - 1]
+        subscriber = await Pusher.open(receiver.port)
+        await subscriber.subscribe("burst")
+        offsets = {node.name: node.log_size() for node in cluster.nodes}
+        if receiver is not sender:
+            receiver.pause()  # so that its queue fills up
+        answer = await sender.ask("burst", channel="burst", count=capacity + over)
+        if receiver is not sender:
+            receiver.resume()
+        accepted = answer["accepted"]
+        await run.until(
+            lambda c=subscriber, due=accepted: c.received >= due, 5, "all of them", must=False
+        )
+        told = sum(
+            _count_in(line)
+            for node in cluster.nodes
+            for line in node.lines(r"(?i)capacity|dropped|full", offsets[node.name])
+        )
+        run.note(f"{bus}: {accepted:,} accepted, {subscriber.received:,} delivered, {told:,} told")
+        silent = max(0, accepted - subscriber.received - told)
+        run.check(f"dropped in silence on the {bus} layer", silent, equals=0)
+
+
+def _count_in(line: str) -> int:
+    """The count that a line about drops names first after its logger; 1 where it names none."""
+    words = line.partition(": ")[2].replace("/", " ").split()
+    return next((int(word) for word in words if word.isdigit()), 1)
+
+
+@row(
+    "C9",
+    inject="official server libraries and pusher-js, the end-to-end conversations",
+    hold="all conversations unchanged",
+    limit=420,
+)
+async def official_libraries_notice_nothing(run: Run) -> None:
+    files = ("server_libraries", "channels", "presence", "users")
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "--no-header"]
+    words += [f"tests/e2e/test_{name}.py" for name in files] + ["tests/protocol/test_signing.py"]
+
+    def work() -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            words,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    done = await asyncio.to_thread(work)
+    tail = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "no output"
+    run.check("exit status of the conversations", done.returncode, equals=0)
+    run.note(tail)
+
+
+@row(
+    "C10",
+    inject="the histories of all other rows of this run",
+    hold="repeated, re-ordered, flapping and early events: none in any",
+    limit=60,
+)
+async def every_history_is_clean(run: Run) -> None:
+    faulty = {name: faults for name, faults in run.earlier.items() if faults}
+    run.check("histories judged", len(run.earlier), at_least=1)
+    run.check_none(
+        "faults", [f"{name}: {fault}" for name, faults in faulty.items() for fault in faults]
+    )

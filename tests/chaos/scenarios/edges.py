@@ -1,0 +1,306 @@
+"""Row H3: each limit, tried at its edge and one step over it, against a running server."""
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from realtime import conf, sockets
+from realtime.protocol.app import Limits
+from tests.chaos.client import TEXT, Gone, Pusher, Refused, frame, sign
+from tests.chaos.cluster import Cluster, known_setting
+from tests.chaos.publisher import Publisher
+from tests.chaos.rows import Run, row
+
+BOUNDS = ("_connections", "_per_ip", "_bytes", "_per_second", "_per_connection")
+"""How the keys of ``REALTIME`` end that bound what a peer can push, besides ``LIMITS``."""
+
+SMALL = {
+    "CHANNEL_NAME_CHARS": 30,
+    "EVENT_NAME_CHARS": 20,
+    "EVENT_DATA_BYTES": 100,
+    "CHANNELS_PER_TRIGGER": 3,
+    "EVENTS_PER_BATCH": 2,
+    "CLIENT_EVENTS_PER_SECOND": 4,
+    "PRESENCE_MEMBERS": 2,
+    "PRESENCE_USER_ID_CHARS": 10,
+    "PRESENCE_USER_INFO_BYTES": 40,
+    "SIGNIN_USER_ID_CHARS": 12,
+    "MESSAGE_BYTES": 4_000,
+    "MALFORMED_MESSAGES": 3,
+    "SUBSCRIPTIONS_PER_CONNECTION": 4,
+}
+
+Edge = tuple[bool, bool]
+"""Whether the limit itself was accepted, and whether one step over it was refused."""
+
+EDGES: dict[str, Callable[[Cluster], Awaitable[Edge]]] = {}
+
+
+def edge(probe: Callable[[Cluster], Awaitable[Edge]]) -> Callable[[Cluster], Awaitable[Edge]]:
+    """Declare the decorated function as the probe of the limit it is named after."""
+    EDGES[probe.__name__] = probe
+    return probe
+
+
+@row(
+    "H3",
+    inject="each limit of the settings, lowered, tried at the limit and one over it",
+    hold="accepted at the limit, refused above it; no limit without such a test",
+    limit=60,
+    short=True,
+)
+async def limits_hold_at_their_edge(run: Run) -> None:
+    settings: dict[str, Any] = {"LIMITS": SMALL, "API_BODY_BYTES": 1_000, "MAX_CONNECTIONS": 40}
+    cluster = await run.cluster(1, settings=settings)
+    # What refuses connections has a process of its own, or nothing else could connect.
+    narrow: dict[str, Any] = {"MAX_APP_CONNECTIONS": 5}
+    crowded = await run.cluster(1, settings=narrow)
+    single: dict[str, Any] = {"MAX_CONNECTIONS_PER_IP": 6}
+    by_address = (
+        await run.cluster(1, settings=single) if known_setting("MAX_CONNECTIONS_PER_IP") else None
+    )
+    limits = {item.name for item in dataclasses.fields(Limits)}
+    limits |= {i.name for i in dataclasses.fields(conf.Settings) if i.name.endswith(BOUNDS)}
+    places = {"max_app_connections": crowded, "max_connections_per_ip": by_address or cluster}
+    wrong = []
+    for name in sorted(limits & EDGES.keys()):
+        accepted, refused = await EDGES[name](places.get(name, cluster))
+        if not accepted:
+            wrong.append(f"{name}: refused at the limit")
+        if not refused:
+            wrong.append(f"{name}: accepted above the limit")
+    run.check("limits", len(limits), at_least=15)
+    run.check_none("wrong at their edge", wrong)
+    run.check("without a test at their edge", sorted(limits - EDGES.keys()), equals=[])
+
+
+async def _client(cluster: Cluster) -> Pusher:
+    return await Pusher.open(cluster[0].port)
+
+
+async def _status(cluster: Cluster, path: str, body: dict[str, Any]) -> int:
+    return (await Publisher(cluster[0].port).call("POST", path, body)).status
+
+
+async def _event(cluster: Cluster, **changes: Any) -> bool:
+    body = {"name": "event", "channel": "news", "data": "x", **changes}
+    return await _status(cluster, "/events", body) == 200
+
+
+async def _subscribes(client: Pusher, *arguments: Any, **options: Any) -> bool:
+    try:
+        await client.subscribe(*arguments, **options)
+    except (Refused, Gone):
+        return False
+    return True
+
+
+async def _joins(client: Pusher, channel: str, user: str, info: Any) -> bool:
+    data = json.dumps({"user_id": user, "user_info": info}, separators=(",", ":"))
+    auth = {"channel_data": data, "auth": sign(f"{client.socket_id}:{channel}:{data}")}
+    return await _subscribes(client, channel, auth=auth)
+
+
+@edge
+async def channel_name_chars(cluster: Cluster) -> Edge:
+    client, most = await _client(cluster), SMALL["CHANNEL_NAME_CHARS"]
+    return await _subscribes(client, "r" * most), not await _subscribes(client, "r" * (most + 1))
+
+
+@edge
+async def event_name_chars(cluster: Cluster) -> Edge:
+    most = SMALL["EVENT_NAME_CHARS"]
+    return await _event(cluster, name="e" * most), not await _event(cluster, name="e" * (most + 1))
+
+
+@edge
+async def event_data_bytes(cluster: Cluster) -> Edge:
+    most = SMALL["EVENT_DATA_BYTES"]
+    # Two bytes each in UTF-8: characters are not what is counted.
+    within, beyond = "é" * (most // 2), "é" * (most // 2) + "x"
+    return await _event(cluster, data=within), not await _event(cluster, data=beyond)
+
+
+@edge
+async def channels_per_trigger(cluster: Cluster) -> Edge:
+    names = [f"news-{number}" for number in range(SMALL["CHANNELS_PER_TRIGGER"] + 1)]
+    return await _event(cluster, channels=names[1:]), not await _event(cluster, channels=names)
+
+
+@edge
+async def events_per_batch(cluster: Cluster) -> Edge:
+    item = {"name": "event", "channel": "news", "data": "x"}
+    most = SMALL["EVENTS_PER_BATCH"]
+    within = await _status(cluster, "/batch_events", {"batch": [item] * most})
+    beyond = await _status(cluster, "/batch_events", {"batch": [item] * (most + 1)})
+    return within == 200, beyond == 400
+
+
+@edge
+async def client_events_per_second(cluster: Cluster) -> Edge:
+    client, most = await _client(cluster), SMALL["CLIENT_EVENTS_PER_SECOND"]
+    await client.subscribe("private-x")
+    for number in range(most + 1):
+        client.send("client-x", {"n": number}, channel="private-x")
+    await client.round_trip()
+    codes = [error.get("code") for error in client.errors]
+    return len(codes) <= 1, codes == [4301]
+
+
+@edge
+async def presence_members(cluster: Cluster) -> Edge:
+    most = SMALL["PRESENCE_MEMBERS"]
+    clients = [await _client(cluster) for _ in range(most + 1)]
+    joined = [
+        await _joins(client, "presence-few", f"u{number}", {})
+        for number, client in enumerate(clients)
+    ]
+    return all(joined[:most]), not joined[most]
+
+
+@edge
+async def presence_user_id_chars(cluster: Cluster) -> Edge:
+    client, most = await _client(cluster), SMALL["PRESENCE_USER_ID_CHARS"]
+    within = await _joins(client, "presence-id", "u" * most, {})
+    return within, not await _joins(client, "presence-id-2", "u" * (most + 1), {})
+
+
+@edge
+async def presence_user_info_bytes(cluster: Cluster) -> Edge:
+    client, most = await _client(cluster), SMALL["PRESENCE_USER_INFO_BYTES"]
+    frame_of_it = len('{"n":""}')
+    within = await _joins(client, "presence-info", "u1", {"n": "x" * (most - frame_of_it)})
+    beyond = await _joins(client, "presence-info-2", "u1", {"n": "x" * (most - frame_of_it + 1)})
+    return within, not beyond
+
+
+@edge
+async def signin_user_id_chars(cluster: Cluster) -> Edge:
+    most = SMALL["SIGNIN_USER_ID_CHARS"]
+
+    async def signs_in(user: str) -> bool:
+        try:
+            await (await _client(cluster)).sign_in(user)
+        except Refused:
+            return False
+        return True
+
+    return await signs_in("u" * most), not await signs_in("u" * (most + 1))
+
+
+@edge
+async def message_bytes(cluster: Cluster) -> Edge:
+    client, most = await _client(cluster), SMALL["MESSAGE_BYTES"]
+    empty = len('{"event":"pusher:ping","data":""}')
+
+    def ping(size: int) -> bytes:
+        filler = "x" * (size - empty)
+        return frame(TEXT, f'{{"event":"pusher:ping","data":"{filler}"}}'.encode())
+
+    answer = client.expect("pusher:pong")
+    client.write(ping(most))
+    await asyncio.wait([answer], timeout=5)
+    within = answer.done() and not answer.exception()
+    client.write(ping(most + 1))
+    await asyncio.wait([client.closed], timeout=5)
+    return within, client.close_code == 1009
+
+
+@edge
+async def malformed_messages(cluster: Cluster) -> Edge:
+    client, most = await _client(cluster), SMALL["MALFORMED_MESSAGES"]
+    for _ in range(most):
+        client.write(frame(TEXT, b"nonsense"))
+    answer = client.expect("pusher:pong")
+    client.write(frame(TEXT, b"nonsense"))  # not a ping: that would begin the count anew
+    await asyncio.wait([client.closed, answer], timeout=5, return_when=asyncio.FIRST_COMPLETED)
+    return len(client.errors) == most, client.close_code == 1008
+
+
+@edge
+async def subscriptions_per_connection(cluster: Cluster) -> Edge:
+    client, most = await _client(cluster), SMALL["SUBSCRIPTIONS_PER_CONNECTION"]
+    within = [await _subscribes(client, f"sub-{number}") for number in range(most)]
+    return all(within), not await _subscribes(client, "one-more")
+
+
+@edge
+async def backlog_chars(cluster: Cluster) -> Edge:
+    """The kernel holds back what it likes, so this one is tried without a network."""
+    dropped = []
+    never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def stuck(message: dict[str, Any]) -> None:
+        await never
+
+    socket = sockets.Socket("1", "1.1", stuck, backlog_chars=100, drop=lambda: dropped.append(True))
+    socket.push("x" * 100)
+    within = not dropped
+    socket.push("x")
+    never.cancel()
+    return within, bool(dropped)
+
+
+@edge
+async def api_body_bytes(cluster: Cluster) -> Edge:
+    empty = len(json.dumps({"batch": [], "x": ""}))
+
+    async def status(size: int) -> int:
+        return await _status(cluster, "/batch_events", {"batch": [], "x": "x" * (size - empty)})
+
+    return await status(1_000) != 413, await status(1_001) == 413
+
+
+async def _fill(cluster: Cluster, most: int) -> tuple[list[int | None], int | None]:
+    """Close codes of as many connections as are allowed, and of one more."""
+    clients = []
+    last: int | None = None
+    for _ in range(most + 1):
+        try:
+            clients.append(await _client(cluster))
+        except Gone as error:
+            last = next((int(word) for word in str(error).split() if word.isdigit()), None)
+        except OSError:
+            last = 0
+    codes = [client.close_code for client in clients]
+    for client in clients:
+        await client.leave()
+    return codes, last
+
+
+@edge
+async def max_app_connections(cluster: Cluster) -> Edge:
+    codes, last = await _fill(cluster, 5)
+    return codes == [None] * 5, last == 4004
+
+
+@edge
+async def max_connections_per_ip(cluster: Cluster) -> Edge:
+    codes, last = await _fill(cluster, 6)
+    return codes == [None] * 6, last is not None
+
+
+@edge
+async def messages_per_second(cluster: Cluster) -> Edge:
+    """At the limit of a second nothing happens; far above it the peer is told or cut."""
+    client = await _client(cluster)
+    settings = conf.Settings()
+    most = getattr(settings, "messages_per_second", None) or Limits().messages_per_second  # type: ignore[attr-defined]
+    for _ in range(int(most)):
+        client.send("pusher:ping")
+    await client.round_trip()
+    within = client.is_open and len(client.errors) <= 1
+    for _ in range(int(most) * 3):
+        client.send("pusher:ping")
+    await asyncio.wait([client.closed], timeout=2)
+    return within, client.closed.done() or bool(client.errors)
+
+
+@edge
+async def max_connections(cluster: Cluster) -> Edge:
+    """Counts from what the probes before it left open."""
+    open_now = (await cluster[0].ask("state"))["connections"]
+    codes, last = await _fill(cluster, 40 - open_now)
+    return codes == [None] * (40 - open_now), last == 4100

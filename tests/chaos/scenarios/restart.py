@@ -1,0 +1,283 @@
+"""Rows A about ends that are meant: draining one node, and replacing all of them."""
+
+import asyncio
+import time
+from collections import Counter
+
+from tests.chaos.checkers import lost
+from tests.chaos.client import Pusher
+from tests.chaos.cluster import Node
+from tests.chaos.history import History
+from tests.chaos.publisher import Load
+from tests.chaos.rows import Browser, Run, row
+from tests.chaos.scenarios.bus import durable_exists, durable_trigger
+
+AT_ONCE, SHORTLY = 0.0, 1.0
+TAB = "presence-own-data-drain"
+
+
+class Resident:
+    """A client that comes back as pusher-js does.
+
+    Args:
+        port: of a balancer; a client knows no nodes.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        channel: str,
+        history: History | None,
+        name: str,
+        user: str | None = None,
+        authorize=None,
+    ) -> None:
+        self.port = port
+        self.channel = channel
+        self.history = history
+        self.name = name
+        self.user = user
+        self.authorize = authorize
+        self.client: Pusher | None = None
+        self.codes: list[tuple[float, int | None]] = []
+        """When and with which code each of its connections ended."""
+        self.subscribed: list[float] = []
+        """When each of its subscriptions was confirmed."""
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._live())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if self.client is not None:
+            self.client.abort()
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is connected and subscribed."""
+        return (
+            self.client is not None
+            and self.client.is_open
+            and len(self.subscribed) > len(self.codes)
+        )
+
+    async def _live(self) -> None:
+        while True:
+            try:
+                self.client = await Pusher.open(
+                    self.port, history=self.history, name=self.name, patience=30
+                )
+                auth = await self.authorize(self.client) if self.authorize else None
+                await self.client.subscribe(self.channel, self.user, auth, patience=60)
+                self.subscribed.append(time.monotonic())
+                await self.client.closed
+            except (OSError, TimeoutError, RuntimeError):
+                pass
+            except Exception as error:  # refused or gone: both end in another attempt
+                if self.client is None:
+                    raise RuntimeError("never connected") from error
+            code = self.client.close_code if self.client is not None else None
+            if self.client is not None:
+                self.client.abort()
+            while len(self.subscribed) > len(self.codes) + 1:
+                self.codes.append((time.monotonic(), None))
+            if len(self.subscribed) > len(self.codes):
+                self.codes.append((time.monotonic(), code))
+            if code is not None and (4000 <= code <= 4099 or code >= 4300):
+                return
+            pause = AT_ONCE if code is not None and 4200 <= code <= 4299 else SHORTLY
+            # How long pusher-js waits before it comes back.
+            await asyncio.sleep(pause)
+
+
+async def residents(
+    run: Run, port: int, count: int, channels: list[str], *, recorded: bool = False, **options
+) -> list[Resident]:
+    """Residents that all have settled; they leave with the row."""
+    made = [
+        Resident(
+            port,
+            channels[number % len(channels)],
+            run.history if recorded else None,
+            f"r{number}-{channels[0]}",
+            **{name: value(number) for name, value in options.items()},
+        )
+        for number in range(count)
+    ]
+    for start in range(0, len(made), 100):
+        group = made[start : start + 100]
+        for resident in group:
+            resident.start()
+        await run.until(
+            lambda group=group: all(item.settled for item in group), 60, "residents settle"
+        )
+    run.stack.push_async_callback(_stop, made)
+    return made
+
+
+async def _stop(made: list[Resident]) -> None:
+    await asyncio.gather(*(resident.stop() for resident in made))
+
+
+def busiest_second(times: list[float]) -> int:
+    """The most events of any second."""
+    ordered = sorted(times)
+    most, start = 0, 0
+    for end, at in enumerate(ordered):
+        while at - ordered[start] > 1:
+            start += 1
+        most = max(most, end - start + 1)
+    return most
+
+
+@row(
+    "A9",
+    inject="SIGTERM to a node with 2,000 sockets behind a balancer, window 20 s",
+    hold="not ready at once; 4200 spread over the window, ≤ 150 reconnects in any second; all back"
+    " ≤ 25 s; 0 departures of those who came back; exit 0 ≤ 25 s; a second SIGTERM ends it at once",
+    limit=240,
+)
+async def drained_node_hands_over(run: Run) -> None:
+    run.require_setting("DRAIN_SECONDS")
+    window = 20
+    cluster = await run.cluster(2, settings={"DRAIN_SECONDS": window})
+    leaving, staying = cluster[0], cluster[1]
+    # First all to one node; the balancer learns of the other when the first says it is not ready.
+    balancer = run.proxy(leaving.port)
+    count = run.n(2_000, least=60)
+    tabs = await residents(
+        run, balancer.port, count // 10, [TAB], user=lambda number: f"tab{number}"
+    )
+    others = await residents(run, balancer.port, count - count // 10, ["news"])
+    browser_count = run.n(50, least=3)
+    node_js = run.node_js()
+    browsers = [Browser(node_js, f"browser-{number}") for number in range(browser_count)]
+    for browser in browsers:
+        await browser.connect(f"http://127.0.0.1:{balancer.port}", "e2e-key")
+        await browser.subscribe("news")
+    watcher = await Pusher.open(staying.port, history=run.history, name="watcher")
+    await watcher.subscribe(TAB, "watcher")
+
+    before = len(balancer.accepted)
+    term_at = run.fault("SIGTERM to node a")
+    leaving.terminate()
+    not_ready = await run.until_async(lambda: _not_ready(leaving), 5, "not ready", must=False)
+    balancer.upstreams = [("127.0.0.1", staying.port)]
+
+    everybody = tabs + others
+    back = await run.until(
+        lambda: all(len(r.subscribed) > 1 and r.settled for r in everybody),
+        window + 20,
+        "everybody is back",
+        must=False,
+    )
+    status = await leaving.exited(window + 15)
+    exited = time.monotonic() - term_at
+    await run.lasting(10)  # longer than the lease: whoever would be reaped is by then
+
+    ends = [(at - term_at, code) for r in everybody for at, code in r.codes[:1]]
+    codes = Counter(str(code) for _, code in ends)
+    reconnects = [at for at in balancer.accepted[before:] if at > term_at]
+    run.check("not ready after", not_ready, at_most=1.0, unit="s")
+    run.check("closed with 4200", codes["4200"], equals=len(everybody))
+    if len(codes) > 1:
+        run.note(f"close codes: {dict(codes)}")
+    spread = max(at for at, _ in ends) - min(at for at, _ in ends) if ends else 0.0
+    run.check("closes spread over", spread, at_least=window / 2, unit="s")
+    run.check("reconnects in the busiest second", busiest_second(reconnects), at_most=150)
+    run.check("all back after", back, at_most=25.0, unit="s")
+    left = {item["user"] for item in run.history.of("member_removed", since=term_at)}
+    run.check("departures of those who came back", len(left), equals=0)
+    run.check("exit status", status, equals=0)
+    run.check("exit after", exited, at_most=25.0, unit="s")
+    states = [await browser.state() for browser in browsers]
+    run.check("pusher-js clients connected again", states.count("connected"), equals=browser_count)
+    await _second_signal(run, window)
+
+
+async def _not_ready(node: Node) -> bool:
+    return await node.health("ready") != 200
+
+
+async def _second_signal(run: Run, window: int) -> None:
+    cluster = await run.cluster(1, settings={"DRAIN_SECONDS": window})
+    clients = [await Pusher.open(cluster[0].port) for _ in range(50)]
+    cluster[0].terminate()
+    await asyncio.wait([client.closed for client in clients], return_when=asyncio.FIRST_COMPLETED)
+    again_at = run.fault("second SIGTERM")
+    cluster[0].terminate()
+    await cluster[0].exited(window + 10)
+    run.check("end after a second SIGTERM", time.monotonic() - again_at, at_most=2.0, unit="s")
+
+
+@row(
+    "A10",
+    inject="rolling restart of both nodes, ten times, under 100 messages a second",
+    hold="0 durable ones lost; ordinary ones lost only while that very client was away",
+    limit=300,
+)
+async def rolling_restarts_lose_nothing_that_was_promised(run: Run) -> None:
+    run.require_setting("DRAIN_SECONDS")
+    cluster = await run.cluster(2, settings={"DRAIN_SECONDS": 2})
+    balancer = run.proxy(*cluster.ports)
+    channels = [f"news-{number}" for number in range(10)]
+    count = run.n(100, least=20)
+    clients = await residents(run, balancer.port, count, channels, recorded=True)
+    over = asyncio.Event()
+    load = Load([balancer.port], channels, run.history, "p")
+    publishing = asyncio.create_task(load.run(100, lambda: not over.is_set()))
+    accepted: list[tuple[str, int]] = []
+    durable = asyncio.create_task(_durable_stream(cluster.nodes, channels, over, accepted))
+    statuses = []
+    for _ in range(run.n(10, least=2)):
+        for node in cluster.nodes:
+            run.fault(f"SIGTERM to node {node.name}")
+            # The replacement takes the same port, so its start follows the end.
+            others = [("127.0.0.1", n.port) for n in cluster.nodes if n is not node]
+            balancer.upstreams = others
+            node.terminate()
+            statuses.append(await node.exited(30))
+            node.spawn()
+            await node.ready()
+            balancer.upstreams = [("127.0.0.1", n.port) for n in cluster.nodes]
+    over.set()
+    await publishing
+    await durable
+    await run.until(lambda: all(client.settled for client in clients), 30, "everybody is back")
+    await run.lasting(3)
+    run.check("exit statuses other than 0", sum(status != 0 for status in statuses), equals=0)
+    ordinary = [item for item in load.answers if item[1] == 200]
+    run.check("ordinary ones accepted", len(ordinary), at_least=1)
+    run.check_none(
+        "ordinary ones lost by clients that were there",
+        lost([item for item in run.history.records if item.get("publisher") != "durable"]),
+    )
+    if not durable_exists():
+        run.lacks("durable ones", "trigger() has no parameter durable")
+        return
+    got = {
+        (item["channel"], item["number"])
+        for item in run.history.of("received")
+        if item["publisher"] == "durable"
+    }
+    run.check("durable ones accepted", len(accepted), at_least=1)
+    run.check("durable ones nobody got", sum(item not in got for item in accepted), equals=0)
+
+
+async def _durable_stream(
+    nodes: list[Node], channels: list[str], over: asyncio.Event, accepted: list[tuple[str, int]]
+) -> None:
+    if not durable_exists():
+        return
+    number = 0
+    while not over.is_set():
+        channel = channels[number % len(channels)]
+        node = nodes[number % len(nodes)]
+        if node.alive and await durable_trigger(node, channel, "durable", number):
+            accepted.append((channel, number))
+        number += 1
+        # Pacing of the load.
+        await asyncio.sleep(0.2)

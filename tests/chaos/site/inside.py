@@ -1,0 +1,187 @@
+"""What the harness reads and breaks inside a server process."""
+
+import asyncio
+import collections
+import gc
+import json
+import logging
+import threading
+import time
+from urllib.parse import parse_qsl
+
+from asgiref.sync import sync_to_async
+from django.db import connections, transaction
+
+from realtime import conf, hub, layer, trigger
+from realtime.layer import Envelope, PublishFailed
+from realtime.protocol.messages import encode_event
+
+LAG_STEP_SECONDS = 0.01
+
+requests: collections.Counter[str] = collections.Counter()
+_lags: list[float] = []
+_probe: list[asyncio.Task] = []
+
+
+def count_request(path):
+    requests[path] += 1
+
+
+async def answer(scope, receive, send):
+    """Call the function the path names with the query as its arguments."""
+    name = scope["path"].removeprefix("/chaos/")
+    arguments = dict(parse_qsl(scope["query_string"].decode()))
+    try:
+        status, body = 200, await DOORS[name](**arguments)
+    except PublishFailed as error:
+        status, body = 503, {"error": str(error)}
+    except Exception as error:
+        logging.getLogger("chaos").warning("the harness asked for %s: %r", name, error)
+        status, body = 500, {"error": repr(error)}
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+
+
+async def state():
+    """What this process holds."""
+    gc.collect()
+    local = hub.peek()
+    return {
+        "tasks": sorted(_task_name(task) for task in asyncio.all_tasks()),
+        "threads": threading.active_count(),
+        "connections": local.connections() if local else 0,
+        "channels": len(local._channels) if local else 0,
+        "users": len(local._users) if local else 0,
+        "requests": dict(requests),
+        "recoveries": getattr(getattr(local, "_bus", None), "recoveries", None),
+        "objects": len(gc.get_objects()),
+    }
+
+
+def _task_name(task):
+    """The name of a task that has one, else what it runs."""
+    name = task.get_name()
+    return task.get_coro().__qualname__ if name.startswith("Task-") else name
+
+
+async def lag():
+    """How late the loop ran what was due, in milliseconds, since the last question."""
+    if not _probe:
+        _probe.append(asyncio.create_task(_measure_lag(), name="chaos probe"))
+    lags = sorted(_lags) or [0.0]
+    _lags.clear()
+    return {
+        "count": len(lags),
+        "p50": lags[len(lags) // 2] * 1000,
+        "p99": lags[min(len(lags) - 1, int(len(lags) * 0.99))] * 1000,
+        "max": lags[-1] * 1000,
+    }
+
+
+async def _measure_lag():
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + LAG_STEP_SECONDS
+        # The measurement itself: how much later than due this returns.
+        await asyncio.sleep(LAG_STEP_SECONDS)
+        _lags.append(max(0.0, loop.time() - due))
+
+
+async def end_receiver(how):
+    """End the task in which channels-redis reads from Redis, by cancelling or by an error."""
+    ended = 0
+    for shard in layer.channel_layer()._shards:
+        if shard._receive_task is None:
+            continue
+        if how == "cancel":
+            shard._receive_task.cancel()
+        else:
+            shard._pubsub = _Failing(shard._pubsub)
+        ended += 1
+    return {"ended": ended}
+
+
+class _Failing:
+    """A subscription whose next read fails as one on a dead link does, once."""
+
+    def __init__(self, real):
+        self._real = real
+        self._failed = False
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
+
+    async def get_message(self, **options):
+        if self._failed:
+            return await self._real.get_message(**options)
+        self._failed = True
+        raise TimeoutError("injected by the harness")
+
+
+async def durable(channel, name, data, rollback="0"):
+    """A durable trigger inside a transaction of Django code."""
+
+    def work():
+        with transaction.atomic():
+            trigger(channel, name, data, durable=True)
+            if rollback == "1":
+                transaction.set_rollback(True)
+        return {"at": time.monotonic()}
+
+    return await sync_to_async(work, thread_sensitive=False)()
+
+
+async def plain(channel, name, data, rollback="0"):
+    """An ordinary trigger inside a transaction of Django code."""
+
+    def work():
+        with transaction.atomic():
+            trigger(channel, name, data)
+            if rollback == "1":
+                transaction.set_rollback(True)
+        return {"at": time.monotonic()}
+
+    return await sync_to_async(work, thread_sensitive=False)()
+
+
+async def burst(channel, count):
+    """Publish *count* events in one turn of the loop, as far as the layer lets us."""
+    app = conf.get().configured_apps()[0]
+    envelopes = [
+        Envelope(app.id, channel, encode_event("burst", channel, str(number)))
+        for number in range(int(count))
+    ]
+    answers = await asyncio.gather(
+        *(layer.publish([envelope]) for envelope in envelopes), return_exceptions=True
+    )
+    refused = sum(isinstance(answer, Exception) for answer in answers)
+    return {"accepted": len(envelopes) - refused, "refused": refused}
+
+
+async def rows():
+    """How many rows of each model there are."""
+
+    def count():
+        from django.apps import apps
+
+        models = apps.get_app_config("realtime").get_models()
+        counts = {model.__name__: model.objects.count() for model in models}
+        present = apps.get_model("realtime", "Member").objects.filter(present=True)
+        counts["Member present"] = present.count()
+        # This thread belongs to the harness and must not keep a connection of its own.
+        connections.close_all()
+        return counts
+
+    return await sync_to_async(count, thread_sensitive=False)()
+
+
+DOORS = {
+    "state": state,
+    "lag": lag,
+    "end-receiver": end_receiver,
+    "durable": durable,
+    "plain": plain,
+    "burst": burst,
+    "rows": rows,
+}
