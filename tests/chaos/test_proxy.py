@@ -109,9 +109,11 @@ def test_a_connection_is_cut_after_so_many_bytes(proxy, client):
 def test_new_connections_are_refused(proxy):
     proxy.faults.refuse = True
 
-    with pytest.raises(ConnectionResetError):
-        with socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE) as connection:
-            connection.recv(100)
+    with (
+        pytest.raises(ConnectionResetError),
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE) as connection,
+    ):
+        connection.recv(100)
 
 
 def test_latency_holds_bytes_up(proxy, client):
