@@ -16,6 +16,8 @@ from tests.chaos.history import History
 from tests.e2e.sites import App
 
 PATIENCE = 30.0
+IDLE_SECONDS = 3.0
+"""A connection that lay idle so long is not used again: uvicorn ends it after five."""
 
 _open: set["Http"] = set()
 
@@ -45,6 +47,7 @@ class Http:
         self.port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._lock = asyncio.Lock()
+        self._used_at = 0.0
 
     async def request(
         self,
@@ -57,13 +60,16 @@ class Http:
         """Send one request and read its answer; faults of the network are status 0."""
         async with self._lock:
             started = time.monotonic()
+            if started - self._used_at > IDLE_SECONDS:
+                self.close()
             try:
                 async with asyncio.timeout(patience):
                     status, content = await self._exchange(method, path, body, headers or {})
             except (OSError, EOFError, TimeoutError, ValueError):
                 self.close()
                 status, content = 0, b""
-            return Answer(status, content, time.monotonic() - started)
+            self._used_at = time.monotonic()
+            return Answer(status, content, self._used_at - started)
 
     async def _exchange(
         self, method: str, path: str, body: bytes, headers: dict[str, str]

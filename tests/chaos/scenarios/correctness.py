@@ -94,11 +94,11 @@ async def no_event_falls_between(run: Run) -> None:
             client = await Pusher.open(cluster[0].port, history=run.history)
             for number in range(races // racers):
                 channel = f"race-{racer}-{number}"
-                publishing = asyncio.create_task(early.publish(channel))
+                publishing = asyncio.create_task(early.publish(channel, "early"))
                 await client.subscribe(channel)
                 await publishing
-                received = client.expect("event", channel)
-                answer = await late.publish(channel, "event")
+                received = client.expect("late", channel)
+                answer = await late.publish(channel, "late")
                 if answer.status == 200 and not await _came(received):
                     run.note(f"the event after the confirmation of {channel} did not come")
                 client.unsubscribe(channel)
