@@ -253,16 +253,18 @@ class PusherConsumer(AsyncConsumer):
                     )
                 )
         except (PublishFailed, PresenceUnavailable) as error:
-            # Closed, because a client repeats a refused subscription after a new connection
-            # only.
-            logger.error("a connection was sent away: %s", error)
-            await self._apply(self._connection.end(OverCapacity()))
+            await self._send_away(error)
         except SubscriptionRefused as error:
             await self._refuse(channel, error)
         else:
             await self._apply(self._connection.joined(channel, roster.text if roster else None))
             self._hub.release(app_id, channel, self._socket, roster.versions if roster else None)
             self._count(channel)
+
+    async def _send_away(self, error: PublishFailed | PresenceUnavailable) -> None:
+        """Close: a client repeats what was refused after a new connection only."""
+        logger.error("a connection was sent away: %s", error)
+        await self._apply(self._connection.end(OverCapacity()))
 
     async def _refuse(self, channel: str, error: SubscriptionRefused) -> None:
         self._hub.leave(self._app.id, channel, self._socket)
@@ -311,8 +313,7 @@ class PusherConsumer(AsyncConsumer):
         try:
             await self._ledger.join(joining)
         except PresenceUnavailable as error:
-            logger.error("a connection was sent away: %s", error)
-            await self._apply(self._connection.end(OverCapacity()))
+            await self._send_away(error)
         except SubscriptionRefused as error:
             if self._connection.user is None:
                 self._hub.forget(user_id, self._socket)

@@ -122,7 +122,10 @@ def hides_dead_connections(site_layer: BaseChannelLayer) -> bool:
 
 
 def replace_channel_layer() -> BaseChannelLayer:
-    """Put a new layer with new connections in the place of the site's, and return it."""
+    """Put a new layer with new connections in the place of the site's, and return it.
+
+    Not ``flush()`` in place: a call that hangs on a half-open link holds the lock it needs.
+    """
     alias = conf.get().layer
     replaced = channel_layers.set(alias, channel_layers.make_backend(alias))
     if replaced is not None:

@@ -169,7 +169,6 @@ class Ledger:
                     failures = 0
                     self._tell_waiting()
                 except lease.LeaseLost:
-                    logger.error("lease lost: recording all local subscriptions again")
                     self._restore(group)
                     self._record_again()
                 except Exception as error:  # whatever it was, no departure may be lost
@@ -185,9 +184,7 @@ class Ledger:
             if group <= self._groups_taken and not committed.done():
                 committed.set_result(None)
 
-    def _take_group(
-        self,
-    ) -> list[Entry]:
+    def _take_group(self) -> list[Entry]:
         limit = conf.get().group_transitions
         self._groups_taken += 1
         # Whoever gave up a join records a leave, which finds nothing then.
@@ -248,6 +245,7 @@ class Ledger:
         }
 
     def _record_again(self) -> None:
+        logger.error("lease lost: recording all local subscriptions again")
         self._server_id = None
         self._pending[:0] = [(joining, None) for joining in self._held.values()]
         self._dirty |= set(self._counts)
@@ -270,7 +268,6 @@ class Ledger:
                 if loop.time() >= self._reap_from:
                     await self._announce(await self._in_thread(store.reap))
             except lease.LeaseLost:
-                logger.error("lease lost: recording all local subscriptions again")
                 self._record_again()
                 self._write_soon()
             except (DatabaseError, InterfaceError) as error:

@@ -1,13 +1,11 @@
 """Questions about who is where, over all living processes."""
 
-import uuid
-
 import pytest
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from realtime.models import Server
-from realtime.presence import census, lease, store
+from realtime.presence import census
 from realtime.presence.store import Join, Leave, Occupy
 from realtime.protocol import messages
 
@@ -16,25 +14,6 @@ pytestmark = pytest.mark.django_db
 APP = "3"
 ROOM = "presence-room"
 ONLINE = "#online"
-
-
-@pytest.fixture
-def servers():
-    """Three living server processes."""
-    ids = [uuid.uuid4() for _ in range(3)]
-    for server in ids:
-        lease.take(server, 60)
-    return ids
-
-
-@pytest.fixture
-def apply(servers):
-    """Applies transitions, by default on the first server."""
-
-    def apply(*transitions, on=0):
-        return store.apply(servers[on], transitions, 60)
-
-    return apply
 
 
 def join(user, socket_id="1.1", channel=ROOM):

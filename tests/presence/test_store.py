@@ -21,25 +21,6 @@ APP = "3"
 ROOM = "presence-room"
 
 
-@pytest.fixture
-def servers():
-    """Three living server processes."""
-    ids = [uuid.uuid4() for _ in range(3)]
-    for server in ids:
-        lease.take(server, 60)
-    return ids
-
-
-@pytest.fixture
-def apply(servers):
-    """Applies transitions, by default on the first server."""
-
-    def apply(*transitions, on=0):
-        return store.apply(servers[on], transitions, 60)
-
-    return apply
-
-
 def join(user, socket_id="1.1", channel=ROOM, limit=None, info=None):
     return Join(APP, channel, socket_id, messages.Member(user, info), limit)
 
