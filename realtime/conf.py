@@ -29,8 +29,15 @@ MINIMUM: Final = 0.001
 MAXIMUM: Final = 10**9
 """Ours: what a number in the setting may be; NaN is neither."""
 
+HEADER: Final = re.compile(r"[A-Za-z0-9\-]{0,64}")
+"""A header name as HTTP has it; servers disagree about underscores."""
+
 STORED_NAME_CHARS: Final = 255
 """Ours: the width of the columns for channel names and user ids."""
+
+
+_LIMITLESS: Final = {item.name for item in fields(Limits) if item.default is None}
+"""Limits that may be ``None``, for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +56,7 @@ class Settings:
     """``scheme://host[:port]`` each, or ``*``; empty means the hosts in ``ALLOWED_HOSTS``."""
     max_app_connections: int | None = None
     """Connections of the app per server process; more are refused with 4004."""
-    limits: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, int | None] = field(default_factory=dict)
     """Overrides of ``protocol.app.Limits``, by upper-case name."""
     apps: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     """More apps: ``ID``, ``KEY``, ``SECRET`` and, each optional, the five keys above."""
@@ -63,6 +70,14 @@ class Settings:
     """Alias in ``CHANNEL_LAYERS``; where it is missing, an in-memory layer of our own."""
     max_connections: int = 10_000
     """Ours: connections per server process; more are turned away with 4100."""
+    max_connections_per_ip: int = 1_000
+    """Ours: of one IPv4 address or IPv6 /64; an office behind one address fits."""
+    connects_per_second_per_ip: int = 200
+    """Ours: handshakes of one address; ten seconds' worth may come at once."""
+    client_ip_header: str = ""
+    """Header in which the proxy passes the address on; empty means that there is no proxy."""
+    trusted_proxies: int = 1
+    """How many proxies append to that header; the address is so many places from its end."""
     activity_timeout_seconds: int = 120
     """pusher.com: silence after which clients ping the server."""
     ping_seconds: float = 60
@@ -74,17 +89,33 @@ class Settings:
     linger_seconds: float = 1
     """Ours: how long an empty channel stays joined on the layer, for page changes."""
     watchdog_seconds: float = 2
-    """Ours: how often a process makes sure that it hears the layer, and how long it waits."""
+    """Ours: how long a process may hear nothing from the layer before it knows."""
     publish_timeout_seconds: float = 5
     """Ours: how long a publish may wait for the layer."""
     drain_seconds: float = 20
     """Ours: over how long a stop spreads the closing of many connections."""
     lease_seconds: float = 6
     """Ours: how long a silent server process counts as alive; renewed at a third of it."""
+    outbox_sweep_seconds: float = 1
+    """Ours: how often a process looks for durable events that others left unsent."""
+    outbox_retention_seconds: int = 3_600
+    """Ours: how long a durable event is kept after it was sent."""
     group_transitions: int = 500
     """Ours: presence changes written in one transaction at most."""
     api_body_bytes: int = 1_048_576
     """Ours: largest request body of the HTTP API; ten events of 10 kB, escaped, fit."""
+
+    # Held by realtime.servers, for all apps.
+    head_seconds: float = 5
+    """uvicorn's own patience with idle connections: how long a request head may take."""
+    head_bytes: int = 65_536
+    """uvicorn's own bound where it parses with h11: a request head that is not complete."""
+    body_seconds: float = 20
+    """Apache's ``mod_reqtimeout``: how long a request body may take, whatever its size."""
+    body_bytes_per_second: int = 500
+    """Apache's ``mod_reqtimeout``: a body may take a second more for so many bytes that came."""
+    message_fragments: int = 1_000
+    """Ours: parts of one WebSocket message; more close the connection with 1009."""
 
     def configured_apps(self) -> tuple[App, ...]:
         """The apps of the setting: the first is the default of ``trigger()``."""
@@ -160,6 +191,8 @@ def build_app(entry: Mapping[str, Any]) -> App:
 def _limits(overrides: object) -> Limits:
     given = _known(overrides, {item.name for item in fields(Limits)}, "LIMITS")
     for name, value in given.items():
+        if value is None and name in _LIMITLESS:
+            continue
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ImproperlyConfigured(f"LIMITS[{name.upper()!r}] must be a positive number")
     for name in ("channel_name_chars", "presence_user_id_chars", "signin_user_id_chars"):
@@ -219,6 +252,10 @@ def _check_values(settings: Settings) -> None:
                 raise ImproperlyConfigured(
                     f"REALTIME[{item.name.upper()!r}] must be a positive number"
                 )
+    if not HEADER.fullmatch(settings.client_ip_header):
+        raise ImproperlyConfigured(
+            "REALTIME['CLIENT_IP_HEADER'] must be the name of a header, like 'X-Forwarded-For'"
+        )
 
 
 def _check_app(app: App) -> App:

@@ -15,6 +15,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from django.core.exceptions import SynchronousOnlyOperation
 
+from realtime import metrics
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -79,6 +81,7 @@ def supervise(run: Callable[[], Coroutine[Any, Any, None]], name: str) -> asynci
             try:
                 await run()
             except Exception as error:
+                metrics.count("tasks_restarted")
                 if asyncio.get_running_loop().time() - started > CALM_SECONDS:
                     pause = FIRST_PAUSE_SECONDS
                 if pause == FIRST_PAUSE_SECONDS:

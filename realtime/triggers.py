@@ -2,19 +2,23 @@
 
 Everything is checked in the caller's stack, encoded once, and sent when the transaction
 around the call has committed.  Names and parameters are those of the official library.
+
+A durable event is written into that transaction and sent from there, so neither a crash nor an
+outage of the layer loses it; see ``outbox``.
 """
 
 import functools
 import json
 import logging
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from channels.db import database_sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import transaction
+from django.db import DEFAULT_DB_ALIAS, transaction
 
-from realtime import applications, layer, loops
+from realtime import applications, layer, loops, outbox
 from realtime.layer import Envelope, PublishFailed
 from realtime.protocol.app import App
 from realtime.protocol.errors import DataTooLarge, InvalidTrigger
@@ -38,6 +42,7 @@ def trigger(
     *,
     app_id: str | None = None,
     using: str | None = None,
+    durable: bool = False,
 ) -> None:
     """Send an event to *channels* once the current transaction has committed.
 
@@ -48,15 +53,21 @@ def trigger(
         socket_id: the one connection that does not get the event, usually the sender's.
         app_id: the app, where a site has several.
         using: the database of the transaction, where a site has several.
+        durable: keep the event in the database until the channel layer took it: at least
+            once, in order per channel.  Then *data* is a mapping, and goes out with one more
+            key, ``event_id``, by which a client recognises a repeat.
 
     Raises:
         InvalidTrigger: a name or the data breaks a limit.  Raised here, not after commit.
         TypeError: an argument is of the wrong type.
+        ValueError: a durable event for a transaction of another database.
         PublishFailed: the channel layer did not take the event.  Within a transaction this
-            is logged instead: what is committed cannot be taken back.
+            is logged instead: what is committed cannot be taken back.  Never of durable ones.
     """
     app = applications.default(app_id)
-    send_on_commit(encode(app, channels, event_name, _text(data), socket_id), using=using)
+    if durable:
+        data = _with_event_id(data)
+    _send(encode(app, channels, event_name, _text(data), socket_id), using, durable=durable)
 
 
 def trigger_batch(
@@ -65,6 +76,7 @@ def trigger_batch(
     *,
     app_id: str | None = None,
     using: str | None = None,
+    durable: bool = False,
 ) -> None:
     """Send several events, in order, as ``trigger`` does.
 
@@ -73,6 +85,7 @@ def trigger_batch(
             ``"socket_id"``.
         already_encoded: the data of all is text, which goes out as it is in any case; here
             because the official library has it.
+        durable: all of them, or none.
 
     Raises:
         InvalidTrigger: any of them breaks a limit; then none is sent.
@@ -81,8 +94,7 @@ def trigger_batch(
     if already_encoded and not all(isinstance(item["data"], str) for item in batch):
         raise TypeError("already_encoded data must be text")
     app = applications.default(app_id)
-    send_on_commit(encode_batch(app, [{**item, "data": _text(item["data"])} for item in batch]),
-                   using=using)  # fmt: skip
+    _send(encode_batch(app, _texts(batch, durable=durable)), using, durable=durable)
 
 
 def send_to_user(
@@ -92,6 +104,7 @@ def send_to_user(
     *,
     app_id: str | None = None,
     using: str | None = None,
+    durable: bool = False,
 ) -> None:
     """Send an event to every connection signed in as *user_id*, as ``trigger`` does."""
     if not isinstance(user_id, str):
@@ -99,7 +112,8 @@ def send_to_user(
     app = applications.default(app_id)
     if not is_signin_user_id(user_id, app.limits):
         raise InvalidTrigger("Invalid user id")
-    trigger(user_channel(user_id), event_name, data, app_id=app.id, using=using)
+    channel = user_channel(user_id)
+    trigger(channel, event_name, data, app_id=app.id, using=using, durable=durable)
 
 
 async def atrigger(
@@ -109,27 +123,36 @@ async def atrigger(
     socket_id: str | None = None,
     *,
     app_id: str | None = None,
+    durable: bool = False,
 ) -> None:
     """``trigger`` for coroutines, which have no transaction: it is sent at once."""
     app = await _adefault(app_id)
-    await layer.publish(encode(app, channels, event_name, _text(data), socket_id))
+    if durable:
+        data = _with_event_id(data)
+    await _asend(encode(app, channels, event_name, _text(data), socket_id), durable=durable)
 
 
-async def atrigger_batch(batch: Sequence[Mapping[str, Any]], *, app_id: str | None = None) -> None:
+async def atrigger_batch(
+    batch: Sequence[Mapping[str, Any]], *, app_id: str | None = None, durable: bool = False
+) -> None:
     """``trigger_batch`` for coroutines."""
     app = await _adefault(app_id)
-    items = [{**item, "data": _text(item["data"])} for item in batch]
-    await layer.publish(encode_batch(app, items))
+    await _asend(encode_batch(app, _texts(batch, durable=durable)), durable=durable)
 
 
 async def asend_to_user(
-    user_id: str, event_name: str, data: object, *, app_id: str | None = None
+    user_id: str,
+    event_name: str,
+    data: object,
+    *,
+    app_id: str | None = None,
+    durable: bool = False,
 ) -> None:
     """``send_to_user`` for coroutines."""
     app = await _adefault(app_id)
     if not is_signin_user_id(user_id, app.limits):
         raise InvalidTrigger("Invalid user id")
-    await layer.publish(encode(app, user_channel(user_id), event_name, _text(data)))
+    await atrigger(user_channel(user_id), event_name, data, app_id=app.id, durable=durable)
 
 
 def encode(
@@ -187,12 +210,23 @@ def send_now(envelopes: Sequence[Envelope]) -> None:
     loops.from_sync(functools.partial(layer.publish, envelopes))
 
 
-def send_on_commit(envelopes: Sequence[Envelope], *, using: str | None = None) -> None:
+def _send(envelopes: Sequence[Envelope], using: str | None, *, durable: bool) -> None:
     """Publish when the transaction commits, or now where there is none."""
-    if transaction.get_connection(using).in_atomic_block:
+    if durable:
+        if using not in (None, DEFAULT_DB_ALIAS):
+            raise ValueError(f"durable events live in the database {DEFAULT_DB_ALIAS!r}")
+        outbox.add(envelopes)
+    elif transaction.get_connection(using).in_atomic_block:
         transaction.on_commit(functools.partial(_send_or_log, envelopes), using=using, robust=True)
     else:
         send_now(envelopes)
+
+
+async def _asend(envelopes: Sequence[Envelope], *, durable: bool) -> None:
+    if durable:
+        await database_sync_to_async(outbox.add)(envelopes)
+    else:
+        await layer.publish(envelopes)
 
 
 @functools.cache
@@ -209,6 +243,21 @@ def _send_or_log(envelopes: Sequence[Envelope]) -> None:
         send_now(envelopes)
     except PublishFailed as error:
         logger.error("%d events of a committed transaction were lost: %s", len(envelopes), error)
+
+
+def _with_event_id(data: object) -> dict[str, Any]:
+    """*data* with the key by which clients drop repeats; pusher-js shows them nothing else."""
+    if not isinstance(data, Mapping):
+        raise TypeError("the data of a durable event must be a mapping, to hold its event_id")
+    return {"event_id": uuid.uuid4().hex, **data}
+
+
+def _texts(batch: Sequence[Mapping[str, Any]], *, durable: bool) -> list[dict[str, Any]]:
+    """The events of *batch* with their data as text."""
+    return [
+        {**item, "data": _text(_with_event_id(item["data"]) if durable else item["data"])}
+        for item in batch
+    ]
 
 
 def _text(data: object) -> str:

@@ -107,6 +107,11 @@ def test_without_debug_there_is_no_development_app(settings):
         ({"MAX_CONNECTIONS": 1.5}, "'MAX_CONNECTIONS'] must be of type int, not float"),
         ({"MAX_APP_CONNECTIONS": "5"}, "'MAX_APP_CONNECTIONS'] must be of type int, not str"),
         ({"TLS_ONLY": "yes"}, "'TLS_ONLY'] must be of type bool, not str"),
+        ({"LIMITS": {"API_EVENTS_PER_SECOND": 0}}, "API_EVENTS_PER_SECOND"),
+        ({"LIMITS": {"MESSAGES_PER_SECOND": None}}, "MESSAGES_PER_SECOND"),
+        ({"TRUSTED_PROXIES": 0}, "'TRUSTED_PROXIES'] must be a positive number"),
+        ({"CLIENT_IP_HEADER": "X Forwarded"}, "'CLIENT_IP_HEADER'] must be the name of a header"),
+        ({"CLIENT_IP_HEADER": "HTTP_X_REAL_IP"}, "'CLIENT_IP_HEADER'] must be the name of"),
         ({"APP_KEY": 5}, "'APP_KEY'] must be of type str, not int"),
     ],
 )
@@ -137,6 +142,13 @@ def test_what_cannot_be_read_is_refused(given, complaint):
 def test_an_app_that_cannot_be_used_is_refused(given, complaint):
     with pytest.raises(ImproperlyConfigured, match=complaint):
         conf.read(given).configured_apps()
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_limit_that_is_none_by_default_may_be_none(limit):
+    [app] = conf.read({**ONE, "LIMITS": {"API_EVENTS_PER_SECOND": limit}}).configured_apps()
+
+    assert app.limits.api_events_per_second == limit
 
 
 def test_a_linger_may_be_nothing():

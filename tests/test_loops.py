@@ -101,7 +101,7 @@ def pauses(monkeypatch):
     ids=["ever more slowly", "at once after it held long"],
 )
 async def test_a_supervised_task_is_started_again(
-    pauses, monkeypatch, caplog, held_seconds, expected, logged
+    pauses, monkeypatch, caplog, counted, held_seconds, expected, logged
 ):
     loop = asyncio.get_running_loop()
     real_time, done = loop.time, asyncio.Event()
@@ -119,6 +119,7 @@ async def test_a_supervised_task_is_started_again(
     await done.wait()
 
     assert pauses == expected
+    assert counted("tasks_restarted") == len(expected)
     fresh, again = (
         "the worker failed; starting it again",
         "the worker failed again: RuntimeError('oh')",

@@ -1,0 +1,89 @@
+"""Counters of one process: how often it refused, dropped or lost something.
+
+Names and labels follow Prometheus, so that exposing them is a loop over ``snapshot()``.
+They start at zero with the process and only grow.  Any thread may count.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """One counter, or one per value of its label."""
+
+    meaning: str
+    label: str = ""
+    values: tuple[str, ...] = ("",)
+    """Every value that the label may have: their number is bounded, whatever peers send."""
+
+
+COUNTERS: Final = {
+    "connections_refused": Counter(
+        "Connections turned away before the greeting, by close code.",
+        "code",
+        ("4000", "4001", "4003", "4004", "4005", "4006", "4007", "4008", "4009", "4100"),
+    ),
+    "connections_closed": Counter(
+        "Connections closed by this process after the greeting, by close code.",
+        "code",
+        ("1003", "1008", "1009", "1011", "4009", "4100", "4200", "4201"),
+    ),
+    "over_capacity": Counter(
+        "Why a connection was refused or closed with 4100.",
+        "reason",
+        (
+            *("address", "address_rate", "database", "flood", "held_events", "layer"),
+            *("presence", "process", "slow_reader", "stopping"),
+        ),
+    ),
+    "peers_cut": Counter(
+        "Peers that `realtime.servers` cut off.",
+        "reason",
+        (
+            *("body_late", "close_unread", "fragments", "head_late", "head_long"),
+            "upgrade_with_body",
+        ),
+    ),
+    "connections_throttled": Counter("Times a connection that sent too fast was held back."),
+    "messages_refused": Counter(
+        "Messages of clients answered with an error.",
+        "reason",
+        ("client_event_lost", "client_event_rate", "malformed", "not_allowed", "subscription"),
+    ),
+    "api_requests_refused": Counter(
+        "Requests of the HTTP API that were not served, by status.",
+        "status",
+        ("400", "401", "403", "405", "413", "429", "503"),
+    ),
+    "publishes_refused": Counter("Events that the channel layer did not take."),
+    "layer_messages_dropped": Counter("Messages that the channel layer dropped unread."),
+    "layer_messages_unreadable": Counter("Messages from the channel layer that are none of ours."),
+    "layer_recoveries": Counter("Times this process was deaf to the channel layer, and mended it."),
+    "announcements_dropped": Counter("Presence announcements that the channel layer did not take."),
+    "announcements_recovered": Counter("Presence changes that were found in the rows instead."),
+    "leases_lost": Counter("Times this process was taken for dead and recorded itself again."),
+    "tasks_restarted": Counter("Times a long-lived task failed and was started again."),
+}
+"""By the name without ``realtime_`` and ``_total``."""
+
+_lock = threading.Lock()
+_counts: dict[tuple[str, str], int] = {}
+
+
+def count(name: str, amount: int = 1, /, **label: str) -> None:
+    """Add *amount* to a counter of ``COUNTERS``, with the value of its label if it has one."""
+    key = (name, next(iter(label.values()), ""))
+    with _lock:
+        _counts[key] = _counts.get(key, 0) + amount
+
+
+def snapshot() -> dict[str, dict[str, int]]:
+    """Every counter by its Prometheus name; inside by the value of its label, ``""`` for none."""
+    with _lock:
+        seen = dict(_counts)
+    return {
+        f"realtime_{name}_total": {value: seen.get((name, value), 0) for value in counter.values}
+        for name, counter in COUNTERS.items()
+    }

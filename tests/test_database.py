@@ -1,0 +1,73 @@
+"""Work for the database leaves the loop free, keeps its order and gets a connection that works."""
+
+import asyncio
+import threading
+
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from realtime.database import DatabaseThread, lock
+from realtime.models import Server
+from tests.conftest import soon, until
+
+
+@pytest.fixture
+async def thread():
+    made = DatabaseThread("test-database")
+    yield made
+    await made.close()
+
+
+async def test_work_runs_in_order_in_one_thread_and_the_loop_goes_on(thread):
+    gate, order = threading.Event(), []
+
+    def work(number):
+        gate.wait()
+        order.append((number, threading.current_thread().name))
+        return number
+
+    running = asyncio.gather(*(thread.run(lambda n=n: work(n)) for n in range(3)))
+    await asyncio.sleep(0)
+    assert not running.done()
+
+    gate.set()
+    assert await soon(running) == [0, 1, 2]
+    assert [number for number, _ in order] == [0, 1, 2]
+    assert len({name for _, name in order}) == 1
+    assert order[0][1].startswith("test-database")
+
+
+async def test_a_connection_that_failed_is_closed(database, thread):
+    def names():
+        return connection.connection
+
+    await soon(thread.run(Server.objects.count))
+    first = await soon(thread.run(names))
+    assert first is not None
+
+    database.away = True
+    with pytest.raises(OperationalError):
+        await soon(thread.run(Server.objects.count))
+    database.away = False
+    assert await soon(thread.run(names)) is None
+
+    assert await soon(thread.run(Server.objects.count)) == 0
+
+
+async def test_closing_closes_the_connection_and_ends_the_thread(database):
+    thread = DatabaseThread("short-lived")
+    await soon(thread.run(Server.objects.count))
+    await soon(thread.close())
+
+    def running():
+        return [item for item in threading.enumerate() if item.name.startswith("short-lived")]
+
+    await until(lambda: not running())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rows_are_locked_where_the_database_can():
+    with transaction.atomic():
+        query = str(lock(Server.objects.all(), skip_locked=True).query)
+
+    assert ("SKIP LOCKED" in query) == connection.features.has_select_for_update
