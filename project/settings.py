@@ -146,9 +146,10 @@ def _channel_layers() -> dict[str, Any]:
     if not address:
         return {}
     # Without a socket_timeout of None, redis-py 8 ends every idle read after five seconds.
-    hosts = [{"address": address, "socket_timeout": None}]
+    hosts: list[dict[str, Any]] = [{"address": address, "socket_timeout": None}]
     if os.environ.get("REALTIME_LAYER") == "queue":
         queue = "channels_redis.core.RedisChannelLayer"
+        hosts[0]["max_connections"] = 1_000  # one for each call under way; redis-py 8 stops at 100
         return {"default": {"BACKEND": queue, "CONFIG": {"hosts": hosts, "capacity": 10_000}}}
     pubsub = "channels_redis.pubsub.RedisPubSubChannelLayer"
     return {"default": {"BACKEND": pubsub, "CONFIG": {"hosts": hosts}}}
@@ -178,8 +179,10 @@ STATICFILES_DIRS = [
 # Static files are served from where they are, so nothing has to be collected first.
 WHITENOISE_USE_FINDERS = True
 
-# For a proxy that ends TLS and sets (or removes) X-Forwarded-Proto itself.
+# For a proxy that ends TLS, sets (or removes) X-Forwarded-Proto itself, and sets or appends to
+# X-Forwarded-For.
 if _switch("DJANGO_BEHIND_TLS_PROXY", default=False):
+    REALTIME["CLIENT_IP_HEADER"] = "X-Forwarded-For"
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
@@ -198,6 +201,8 @@ LOGGING = {
     "loggers": {
         # Django's own handlers would print the same line a second time.
         "django": {"handlers": [], "level": "INFO"},
+        # Anybody can send a malformed Host header; it is answered with 400, without a traceback.
+        "django.security.DisallowedHost": {"handlers": [], "propagate": False},
         "realtime": {"level": "INFO"},
         "project": {"level": "INFO"},
     },

@@ -24,10 +24,10 @@ class Application:
         # Only now: the routes import models, which need the apps to be loaded.
         from channels.routing import URLRouter
 
-        from realtime.lifespan import lifespan
+        from realtime.lifespan import lifespan, prepare
         from realtime.routing import websocket_urlpatterns
 
-        self._lifespan = lifespan
+        self._lifespan, self._prepare = lifespan, prepare
         self._websocket = URLRouter(websocket_urlpatterns)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,6 +38,7 @@ class Application:
             case "lifespan":
                 await self._lifespan(receive, send)
             case _:
+                self._prepare()  # for servers that announce no start, such as Daphne
                 await self._django(scope, receive, send)
 
 

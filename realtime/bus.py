@@ -1,19 +1,20 @@
 """This process's end of the channel layer: one channel, many groups, and a watch over them.
 
 A layer can go deaf without saying so: the pub/sub layer's receiving task may have died, or
-its link be half open, while joining and sending still succeed.  So the bus sends itself a
-marker every few seconds.  While none comes back the process refuses to publish, reports
-itself as not ready, and joins all its groups again until it hears itself.
+its link be half open, while joining and sending still succeed.  So the bus sends itself
+markers, through every host of the layer.  While one does not come back the process refuses
+to publish, reports itself as not ready, and joins all its groups again until it hears itself.
 """
 
 import asyncio
+import itertools
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from realtime import conf, layer, loops
+from realtime import backends, conf, faults, layer, loops, metrics
 from realtime.layer import PublishFailed
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,24 @@ RENEWAL_SECONDS: Final = 3_600
 ECHO_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Ours: how long each of the markers may take that follow the joining of a group."""
 
+LOOK_SECONDS: Final = 0.1
+"""Ours: how often the layer is looked at for what can be seen without a marker."""
+
+RETRY_SECONDS: Final = 0.25
+"""Ours: the pause before a layer that cannot be heard yet is tried again."""
+
+PARTS: Final = 4
+"""Ours: of ``WATCHDOG_SECONDS``.  One passes between markers, and one may take two of them."""
+
+TICK_SECONDS: Final = 0.05
+"""Ours: the unit in which silence is counted; a tick that comes late counts once."""
+
+OVERLOAD: Final = 4
+"""Ours: how many times longer a marker may take while this process is too busy to hear it."""
+
+RECEIVER_FAILED: Final = "our receiver failed"
+NO_MARKER: Final = "no marker comes back"
+
 
 class Bus:
     """The one channel through which a process hears the others.
@@ -44,22 +63,30 @@ class Bus:
         self._channel = ""
         self._groups: set[str] = set()
         """The groups the layer was asked to add us to, and must be asked to remove us from."""
+        self._echo_groups: list[str] = []
+        """Groups that only we are in, one on each host of the layer."""
         self._markers: dict[str, asyncio.Future[None]] = {}
         self._receiver: asyncio.Task[object] | None = None
         self._keepers: list[asyncio.Task[object]] = []
         self._starting = asyncio.Lock()
         self._failures = 0
         self._received = 0
+        self._links = backends.Links(self._layer)
+        self._receiver_failed = False
+        self._heard_all_at = 0.0
+        """Loop time: whatever was sent to us before it has arrived."""
         self.listening = False
         """Whether what is sent to this process arrives."""
         self.recoveries = 0
-        """How often this process was found deaf."""
+        """How often this process was deaf, and is no more."""
+        self.deaf_seconds = 0.0
+        """How long the last deafness lasted at most, from the last proof to the contrary."""
 
     async def start(self) -> None:
         """Take a channel of the layer and listen to it; once, however often it is called.
 
         Raises:
-            PublishFailed: the layer does not answer.
+            PublishFailed: the layer does not answer, or nothing comes back.
         """
         if self._receiver is not None:
             return
@@ -75,11 +102,24 @@ class Bus:
                     raise
 
     async def _open(self) -> None:
+        self._echo_groups = backends.groups_on_every_host(
+            self._layer, f"realtime.echo.{uuid.uuid4().hex}"
+        )
         async with layer.answering():
             self._channel = str(await self._layer.new_channel())
-            await self._layer.group_add(layer.CONTROL_GROUP, self._channel)
-        self._groups.add(layer.CONTROL_GROUP)
-        self._receiver = loops.supervise(self._receive, "bus receiver")
+            for group in (layer.CONTROL_GROUP, *self._echo_groups):
+                self._groups.add(group)
+                await self._layer.group_add(group, self._channel)
+        receiver = loops.supervise(self._receive, "bus receiver")
+        try:
+            if not await self._hears_itself(sum(ECHO_SECONDS)):
+                raise PublishFailed("the channel layer does not echo")
+        except BaseException:  # also when the consumer is cancelled while it waits
+            await loops.cancel(receiver)
+            await self._part_all()
+            raise
+        self._receiver = receiver
+        self._links = backends.Links(self._layer)
         self._keepers = [
             loops.supervise(self._watch, "bus watchdog"),
             loops.supervise(self._renew, "bus renewer"),
@@ -88,11 +128,19 @@ class Bus:
 
     async def stop(self) -> None:
         """Leave all groups and listen no longer."""
+        async with self._starting:  # one that is under way would go on without us
+            await self._close()
+
+    async def _close(self) -> None:
         for task in (*self._keepers, self._receiver):
             if task is not None:
                 await loops.cancel(task)
         self._receiver, self._keepers = None, []
-        self._set_listening(True)
+        self.listening = False
+        layer.refuse_to_publish(None)  # this process hears nobody any more, but may still speak
+        await self._part_all()
+
+    async def _part_all(self) -> None:
         groups, self._groups = self._groups, set()
         with suppress(PublishFailed):
             async with layer.answering():
@@ -130,10 +178,18 @@ class Bus:
 
     async def _receive(self) -> None:
         """Take what the layer has, a burst at a time."""
+        try:
+            await self._take()
+        except Exception:
+            self._receiver_failed = True  # and with it the message in its hands is lost
+            raise
+
+    async def _take(self) -> None:
         loop = asyncio.get_running_loop()
         turn = loop.time()
         while True:
             message = await self._layer.receive(self._channel)
+            faults.point("bus.receive")
             self._received += 1
             if message.get("type") == layer.MARKER:
                 self._echo(message.get("marker"))
@@ -168,43 +224,103 @@ class Bus:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(conf.get().watchdog_seconds)
-            if await self._hears_itself():
-                if not self.listening:
-                    logger.warning("the channel layer is heard again")
-                    self._set_listening(True)
-                continue
-            if self.listening:
-                self.recoveries += 1
-                logger.error("the channel layer is not heard: joining all groups again")
-                self._set_listening(False)
-            with suppress(PublishFailed):
-                await self._recover()
-                self._set_listening(await self._hears_itself())
+            trouble = await self._trouble()
+            logger.error("the channel layer is not heard (%s): listening anew", trouble)
+            self._set_listening(False)
+            if not await self._recover(trouble):
+                # The others may not be back yet, and would miss what we publish: they need as
+                # long as we may have needed to notice.
+                await asyncio.sleep(conf.get().watchdog_seconds / 2)
+            logger.warning(
+                "the channel layer is heard again, after %.1f seconds at most", self.deaf_seconds
+            )
+            self._set_listening(True)
 
-    async def _hears_itself(self) -> bool:
-        """Whether anything arrives.  A marker behind a long queue is late, not lost."""
-        before = self._received
+    async def _trouble(self) -> str:
+        """Wait until the layer is not heard, or may not have been; say why."""
+        loop = asyncio.get_running_loop()
+        while True:
+            next_marker = loop.time() + conf.get().watchdog_seconds / PARTS
+            while (rest := next_marker - loop.time()) > 0:
+                if fault := self._fault():
+                    return fault
+                await asyncio.sleep(min(rest, LOOK_SECONDS))
+            if not await self._hears_itself(2 * conf.get().watchdog_seconds / PARTS):
+                return self._fault() or NO_MARKER
+
+    def _fault(self) -> str:
+        return RECEIVER_FAILED if self._receiver_failed else self._links.fault()
+
+    async def _hears_itself(self, seconds: float) -> bool:
+        """Whether a marker comes back from every host within *seconds* of calm.
+
+        A process with more work than it can do hears late, and so do its markers; that is not
+        deafness, and to listen anew would lose what is under way.  So only ticks count that
+        come in time, up to a limit.  With one host anything that arrives is a proof.
+        """
+        loop = asyncio.get_running_loop()
+        began, before, silent = loop.time(), self._received, 0.0
+        probes = [loops.spawn(self._probe(group), "bus probe") for group in self._echo_groups]
+        while silent < seconds and loop.time() - began < OVERLOAD * seconds:
+            _, missing = await asyncio.wait(probes, timeout=TICK_SECONDS)
+            if not missing:
+                break
+            silent += TICK_SECONDS
+        for probe in probes:
+            await loops.cancel(probe)
+        heard = all(not probe.cancelled() and probe.result() for probe in probes)
+        if not heard and len(probes) == 1:
+            heard = self._received > before
+        if heard:
+            self._heard_all_at = began
+        return heard
+
+    async def _probe(self, group: str) -> bool:
         try:
-            heard = await self._hears(layer.CONTROL_GROUP, [conf.get().watchdog_seconds])
+            return await self._hears(group, itertools.chain(ECHO_SECONDS, itertools.repeat(1.0)))
         except PublishFailed:
             return False
-        return heard or self._received > before
 
-    async def _recover(self) -> None:
-        """Join every group again, through a new connection where the layer hides a dead one.
+    async def _recover(self, trouble: str) -> bool:
+        """Listen anew until we hear ourselves; return whether only we were deaf, as far as seen."""
+        loop = asyncio.get_running_loop()
+        deaf_from = self._heard_all_at
+        # A connection that was made anew has joined all groups by itself.
+        is_joined = trouble in (backends.LINK_LOST, RECEIVER_FAILED)
+        alone = trouble != NO_MARKER
+        while True:
+            try:
+                if not is_joined:
+                    await self._join_anew()
+                self._receiver_failed = False
+                self._links = backends.Links(self._layer)
+                if await self._hears_itself(sum(ECHO_SECONDS)):
+                    break
+            except PublishFailed as error:
+                logger.debug("the channel layer is still away: %s", error)
+            is_joined = alone = False
+            await asyncio.sleep(min(RETRY_SECONDS, conf.get().watchdog_seconds))
+        self.deaf_seconds = loop.time() - deaf_from
+        self.recoveries += 1
+        metrics.count("layer_recoveries")
+        return alone
+
+    async def _join_anew(self) -> None:
+        """Join every group again, through new connections where the layer may hide dead ones.
 
         Raises:
             PublishFailed: the layer does not answer yet.
         """
-        if layer.hides_dead_connections(self._layer):
-            self._layer = layer.replace_channel_layer()
-            async with layer.answering():
-                self._channel = str(await self._layer.new_channel())
-        await self._join_all()
+        seconds = conf.get().watchdog_seconds
         if self._receiver is not None:
-            await loops.cancel(self._receiver)
-            self._receiver = loops.supervise(self._receive, "bus receiver")
+            # Not awaited: on a half-open link the pub/sub layer takes its time.
+            self._receiver.cancel()
+        deaf, self._layer = self._layer, await layer.renew_channel_layer(self._layer, seconds)
+        if self._layer is not deaf:
+            async with layer.answering(seconds):
+                self._channel = str(await self._layer.new_channel())
+        self._receiver = loops.supervise(self._receive, "bus receiver")
+        await self._join_all(seconds)
 
     async def _renew(self) -> None:
         """Join every group again, long before the layer forgets that we are in it.
@@ -214,11 +330,11 @@ class Bus:
         """
         while True:
             await asyncio.sleep(RENEWAL_SECONDS)
-            await self._join_all()
+            await self._join_all(conf.get().publish_timeout_seconds)
 
-    async def _join_all(self) -> None:
+    async def _join_all(self, seconds: float) -> None:
         for group in [*self._groups]:
-            async with layer.answering():
+            async with layer.answering(seconds):
                 await self._layer.group_add(group, self._channel)
 
     def _set_listening(self, listening: bool) -> None:

@@ -12,6 +12,7 @@
     realtime.W003  any origin may connect
     realtime.W004  the development app is in use
     realtime.W005  the URLs are not included
+    realtime.W006  connections through a proxy are not limited by address
 
 Each has a section in ``docs/reference/checks.md``.
 """
@@ -261,6 +262,17 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[
         return []
     given, apps = found
     messages = _check_in_memory(getattr(settings, "CHANNEL_LAYERS", {}), given.layer)
+    if getattr(settings, "SECURE_PROXY_SSL_HEADER", None) and not given.client_ip_header:
+        messages.append(
+            Warning(
+                "There is a proxy, but connections are not limited by address.",
+                hint=(
+                    'Set CLIENT_IP_HEADER in REALTIME, mostly to "X-Forwarded-For", to the header'
+                    f" in which the proxy passes the address of the browser on. {DOCS}"
+                ),
+                id="realtime.W006",
+            )
+        )
     for app in apps:
         if "*" in app.allowed_origins:
             messages.append(

@@ -19,7 +19,8 @@ from channels.layers import BaseChannelLayer, InMemoryChannelLayer, channel_laye
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
-from realtime import conf, loops
+from realtime import backends, conf, loops, metrics
+from realtime.protocol.attendance import Announcement
 from realtime.protocol.errors import RealtimeError
 
 logger = logging.getLogger(__name__)
@@ -46,15 +47,6 @@ class PublishFailed(RealtimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Announcement:
-    """Marks an event as news about a member, which later news makes worthless."""
-
-    user_id: str
-    version: int
-    """Grows with every change of this member, in the order of the commits."""
-
-
-@dataclass(frozen=True, slots=True)
 class Envelope:
     """One encoded event on its way to the subscribers of one channel."""
 
@@ -74,7 +66,8 @@ class Envelope:
             "except": self.except_socket_id,
         }
         if self.announcement is not None:
-            message["member"] = [self.announcement.user_id, self.announcement.version]
+            news = self.announcement
+            message["member"] = [news.user_id, news.version, news.present]
         return message
 
     @classmethod
@@ -90,12 +83,15 @@ class Envelope:
             message["channel"],
             message["text"],
             message.get("except"),
-            None if member is None else Announcement(str(member[0]), int(member[1])),
+            None
+            if member is None
+            else Announcement(str(member[0]), int(member[1]), bool(member[2])),
         )
 
 
 def channel_layer() -> BaseChannelLayer:
     """The layer of the site, or one of our own in memory where none is configured."""
+    backends.see_drops_of_the_queue()
     alias = conf.get().layer
     if alias in channel_layers.configs:
         return channel_layers[alias]
@@ -113,37 +109,29 @@ def layer_group(app_id: str, channel: str) -> str:
     return f"realtime.{digest}"
 
 
-def hides_dead_connections(site_layer: BaseChannelLayer) -> bool:
-    """Whether *site_layer* may be deaf while its calls succeed, until it is replaced.
+async def renew_channel_layer(deaf: BaseChannelLayer, seconds: float) -> BaseChannelLayer:
+    """Give the site's layer new connections, and return it; it may be another object then.
 
-    True of the pub/sub layer of channels-redis 4.3.
+    Raises:
+        PublishFailed: the old connections did not end within *seconds*.
     """
-    return type(site_layer).__module__ == "channels_redis.pubsub"
-
-
-def replace_channel_layer() -> BaseChannelLayer:
-    """Put a new layer with new connections in the place of the site's, and return it.
-
-    Not ``flush()`` in place: a call that hangs on a half-open link holds the lock it needs.
-    """
+    if not backends.must_be_replaced(deaf):
+        async with answering(seconds):
+            await backends.drop_connections(deaf)
+        return deaf
+    # Not flush() in place: a call that hangs on a half-open link holds the lock it needs.
     alias = conf.get().layer
-    replaced = channel_layers.set(alias, channel_layers.make_backend(alias))
-    if replaced is not None:
-        loops.spawn(_close(replaced), "layer close")
+    channel_layers.set(alias, channel_layers.make_backend(alias))
+    loops.spawn(_close(deaf), "layer close")
     return channel_layers[alias]
 
 
 async def _close(replaced: BaseChannelLayer) -> None:
-    # channels-redis 4.3: flush() would raise for ever what the receiving task died of.
-    for shard in getattr(replaced, "_shards", ()):
-        task = shard._receive_task
-        if task is not None and task.done():
-            shard._receive_task = None
     try:
         async with answering():
-            await replaced.flush()
+            await backends.close(replaced)
     except PublishFailed as error:
-        logger.warning("the connections of the old channel layer may stay open: %s", error)
+        logger.warning("connections of the old channel layer may stay open: %s", error)
 
 
 def refuse_to_publish(reason: str | None) -> None:
@@ -158,14 +146,21 @@ async def publish(envelopes: Sequence[Envelope]) -> None:
     Raises:
         PublishFailed: the layer did not take one of them; those before it are on their way.
     """
-    if _refusal is not None:
-        raise PublishFailed(_refusal)
+    taken = 0
 
     async def send_all() -> None:
+        nonlocal taken
         for envelope in envelopes:
             await send(layer_group(envelope.app_id, envelope.channel), envelope.message())
+            taken += 1
 
-    await loops.at_home(send_all)
+    try:
+        if _refusal is not None:
+            raise PublishFailed(_refusal)
+        await loops.at_home(send_all)
+    except PublishFailed:
+        metrics.count("publishes_refused", len(envelopes) - taken)
+        raise
 
 
 async def publish_termination(app_id: str, user_id: str, *, members: bool) -> None:
@@ -192,10 +187,14 @@ async def send(group: str, message: dict[str, Any]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def answering() -> AsyncIterator[None]:
-    """Around a call of the layer: whatever goes wrong becomes ``PublishFailed``."""
+async def answering(seconds: float | None = None) -> AsyncIterator[None]:
+    """Around a call of the layer: whatever goes wrong becomes ``PublishFailed``.
+
+    Args:
+        seconds: what the call may take; by default ``PUBLISH_TIMEOUT_SECONDS``.
+    """
     try:
-        async with asyncio.timeout(conf.get().publish_timeout_seconds):
+        async with asyncio.timeout(seconds or conf.get().publish_timeout_seconds):
             yield
     except PublishFailed:
         raise
@@ -205,7 +204,7 @@ async def answering() -> AsyncIterator[None]:
 
 @functools.cache
 def _in_memory() -> InMemoryChannelLayer:
-    return InMemoryChannelLayer(capacity=IN_MEMORY_CAPACITY, group_expiry=NEVER)
+    return backends.InMemoryLayer(capacity=IN_MEMORY_CAPACITY, group_expiry=NEVER)
 
 
 @receiver(setting_changed)

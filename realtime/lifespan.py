@@ -1,6 +1,7 @@
 """Start and stop of a server process.
 
-Starting is lazy.  Stopping is best effort, since correctness rests on the lease: on a signal
+A process is up before the channel layer answers, and begins to listen as soon as it does.
+Stopping is best effort, since correctness rests on the lease: on a signal
 clients are sent elsewhere with 4200 before the server closes them with a code of its own,
 which would make them wait a second; then what is left is written and the lease given back.
 """
@@ -15,15 +16,21 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Final
 
-from realtime import conf, hub, loops
+from realtime import conf, hub, loops, outbox
+from realtime.layer import PublishFailed
+from realtime.logs import OncePerSecond
 from realtime.presence import ledger
 
 logger = logging.getLogger(__name__)
+logger.addFilter(OncePerSecond())
 
 Message = MutableMapping[str, Any]
 
 STOPPING_SECONDS: Final = 10.0
 """Ours: how long the stop may take after the drain; a lease not given back runs out."""
+
+RETRY_SECONDS: Final = 0.5
+"""Ours: the pause before a channel layer that did not answer at the start is asked again."""
 
 _CLOSING_SECONDS: Final = 2.0
 """Ours: how long the close frames may take before the server goes on to stop."""
@@ -79,9 +86,22 @@ _stops: loops.PerLoop[_Stop] = loops.PerLoop(_Stop)
 
 
 def prepare() -> None:
-    """Make this process stop in order; once per loop."""
+    """Make this process listen, send what others left unsent, and stop in order; once per loop."""
     if _stops.peek() is None:
         _stops.current().listen()
+        outbox.current().start()
+        loops.spawn(_hear(hub.current()), "hub start")
+
+
+async def _hear(local_hub: hub.Hub) -> None:
+    """Start the hub; a channel layer that is away is waited for."""
+    while not local_hub.stopping:
+        try:
+            await local_hub.start()
+            return
+        except PublishFailed as error:
+            logger.warning("waiting for the channel layer: %s", error)
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 async def lifespan(
@@ -100,13 +120,15 @@ async def lifespan(
 
 
 async def _stop() -> None:
-    local_hub, local_ledger = hub.peek(), ledger.peek()
+    local_hub, local_ledger, local_outbox = hub.peek(), ledger.peek(), outbox.peek()
     if local_ledger is not None:
         local_ledger.drain()
     if local_hub is not None:
         await local_hub.drain(conf.get().drain_seconds)
         with suppress(TimeoutError):
             await asyncio.wait_for(local_hub.deserted(), _CLOSING_SECONDS)
+    if local_outbox is not None:
+        await local_outbox.stop()
     if local_ledger is not None:
         await local_ledger.stop()
     if local_hub is not None:

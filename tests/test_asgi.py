@@ -7,8 +7,9 @@ import sys
 import pytest
 from asgiref.testing import ApplicationCommunicator
 
+from realtime import hub
 from realtime.asgi import Application
-from tests.conftest import PATIENCE, soon
+from tests.conftest import PATIENCE, soon, until
 
 
 async def get(application, path):
@@ -28,6 +29,13 @@ def test_it_is_made_as_that_of_django_is(application):
 @pytest.mark.spec(50)
 async def test_http_goes_to_django(application, process):
     assert await get(application, "/apps/nothing") == (404, b"404 NOT FOUND\n")
+
+
+async def test_the_first_request_makes_a_process_listen(application, process):
+    """Daphne announces no start."""
+    await get(application, "/realtime/up")
+
+    await until(lambda: hub.current().listening)
 
 
 async def test_websockets_go_to_the_consumer(connect):

@@ -6,8 +6,8 @@ import time
 import pytest
 from channels.layers import channel_layers
 
+from realtime import backends, faults, metrics
 from realtime import bus as bus_module
-from realtime import layer as layer_module
 from realtime.bus import Bus
 from realtime.layer import CONTROL_GROUP, MARKER, Envelope, PublishFailed, layer_group, publish
 from tests.conftest import LateLayer, MarkerlessLayer, SpyLayer, soon, until
@@ -75,7 +75,7 @@ async def test_starting_twice_at_the_same_time_listens_once(use_layer):
     await soon(starting)
     await bus.start()
 
-    assert layer.groups_joined == [CONTROL_GROUP]
+    assert layer.groups_joined.count(CONTROL_GROUP) == 1
     await bus.stop()
 
 
@@ -140,12 +140,13 @@ async def test_a_receiver_that_fails_is_started_again(use_layer, monkeypatch, ca
 
 async def test_a_bus_that_hears_itself_stays_as_it_is(quick_watch, start, caplog):
     bus, layer, _ = await start()
+    joined = [*layer.groups_joined]
 
     await until(lambda: len(layer.received) >= 5)
 
     assert bus.listening
     assert bus.recoveries == 0
-    assert layer.groups_joined == [CONTROL_GROUP]
+    assert layer.groups_joined == joined
     assert caplog.records == []
 
 
@@ -155,6 +156,7 @@ async def test_a_deaf_process_refuses_to_publish_until_it_hears_again(
 ):
     bus, layer, messages = await start()
     await soon(bus.join(GROUP))
+    counted = metrics.snapshot()["realtime_layer_recoveries_total"][""]
     setattr(layer, fault, True)
     await until(lambda: not bus.listening)
 
@@ -167,7 +169,8 @@ async def test_a_deaf_process_refuses_to_publish_until_it_hears_again(
     await until(lambda: HELLO in messages)
     await publish([Envelope("3", "room", "text")])
     assert bus.recoveries == 1
-    assert caplog.text.count("the channel layer is not heard: joining all groups again") == 1
+    assert caplog.text.count("the channel layer is not heard (no marker comes back)") == 1
+    assert metrics.snapshot()["realtime_layer_recoveries_total"][""] == counted + 1
 
 
 async def test_a_layer_that_forgot_everything_is_joined_again(quick_watch, start):
@@ -187,7 +190,7 @@ async def test_a_layer_that_hides_dead_connections_is_given_new_ones(
 ):
     bus, deaf_layer, messages = await start()
     await soon(bus.join(GROUP))
-    monkeypatch.setattr(layer_module, "hides_dead_connections", lambda site_layer: True)
+    monkeypatch.setattr(backends, "must_be_replaced", lambda site_layer: True)
     deaf_layer.deaf = True
 
     await until(lambda: bus.recoveries and bus.listening)
@@ -200,8 +203,9 @@ async def test_a_layer_that_hides_dead_connections_is_given_new_ones(
 
 
 async def test_a_marker_behind_a_long_queue_is_late_and_not_lost(quick_watch, start):
-    """As long as anything arrives the layer is heard."""
-    bus, layer, messages = await start(MarkerlessLayer)
+    """As long as anything arrives from the only host the layer is heard."""
+    bus, layer, messages = await start()
+    layer.markerless = True
     watched = asyncio.get_running_loop().time() + 0.1
 
     while asyncio.get_running_loop().time() < watched:
@@ -210,6 +214,68 @@ async def test_a_marker_behind_a_long_queue_is_late_and_not_lost(quick_watch, st
 
     assert messages
     assert bus.recoveries == 0
+
+
+async def test_one_deaf_host_of_several_is_deafness(quick_watch, start, monkeypatch):
+    monkeypatch.setattr(backends, "groups_on_every_host", lambda layer, prefix: ["one", "two"])
+    bus, layer, messages = await start()
+    layer.deaf_groups = {"two"}
+
+    await until(lambda: not bus.listening)
+
+    await layer.group_send(CONTROL_GROUP, HELLO)
+    await until(lambda: HELLO in messages)
+    assert not bus.listening
+    layer.deaf_groups = set()
+    await until(lambda: bus.listening)
+
+
+async def test_a_bus_that_hears_nothing_at_first_does_not_start(use_layer, monkeypatch):
+    monkeypatch.setattr(bus_module, "ECHO_SECONDS", (0.001, 0.001))
+    layer, messages = use_layer(SpyLayer), []
+    layer.deaf = True
+    bus = Bus(messages.append)
+
+    with pytest.raises(PublishFailed, match="does not echo"):
+        await bus.start()
+
+    assert not bus.listening
+    assert layer.groups == {}
+    layer.repair()
+    await bus.start()
+    assert bus.listening
+    await bus.stop()
+    assert not bus.listening
+
+
+async def test_the_length_of_a_deafness_counts_from_the_last_proof_of_hearing(quick_watch, start):
+    bus, layer, _ = await start()
+    now = asyncio.get_running_loop().time
+    began = now()
+    layer.deaf = True
+    await until(lambda: not bus.listening)
+    layer.repair()
+
+    await until(lambda: bus.recoveries)
+
+    assert bus.deaf_seconds > 0
+    assert began - bus.deaf_seconds < now()
+
+
+async def test_a_message_lost_in_our_hands_is_a_deafness(
+    start, settings, configure, monkeypatch, caplog
+):
+    settings.REALTIME_ALLOW_FAULTS = True
+    configure(WATCHDOG_SECONDS=0.01)
+    bus, layer, messages = await start()
+    monkeypatch.setenv(faults.VARIABLE, "bus.receive=raise")
+    faults._armed.cache_clear()
+
+    await until(lambda: bus.recoveries == 1 and bus.listening)
+    await layer.group_send(CONTROL_GROUP, HELLO)
+
+    await until(lambda: messages == [HELLO])
+    assert "the channel layer is not heard (our receiver failed)" in caplog.text
 
 
 async def test_groups_are_renewed_before_a_layer_forgets_them(start, monkeypatch):

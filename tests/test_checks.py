@@ -209,6 +209,25 @@ def test_the_secret_everybody_knows_is_worth_a_warning(found):
     assert found(REALTIME=setting, CHANNEL_LAYERS=layers(PUBSUB)) == ["realtime.W004"]
 
 
+@pytest.mark.parametrize(
+    ("proxy", "header", "expected"),
+    [
+        (None, "", []),
+        (("HTTP_X_FORWARDED_PROTO", "https"), "", ["realtime.W006"]),
+        (("HTTP_X_FORWARDED_PROTO", "https"), "X-Forwarded-For", []),
+    ],
+)
+@pytest.mark.parametrize("deploy", [True, False])
+def test_a_proxy_that_hides_addresses_is_worth_a_warning(found, proxy, header, expected, deploy):
+    changes = {
+        "REALTIME": {**ONE, "CLIENT_IP_HEADER": header},
+        "CHANNEL_LAYERS": layers(PUBSUB),
+        "SECURE_PROXY_SSL_HEADER": proxy,
+    }
+
+    assert found(deploy=deploy, **changes) == (expected if deploy else [])
+
+
 def test_urls_that_are_not_included_are_worth_a_warning(found):
     assert found(deploy=False, ROOT_URLCONF=__name__) == ["realtime.W005"]
 

@@ -7,10 +7,10 @@ import time
 import pytest
 from channels.layers import InMemoryChannelLayer, channel_layers
 
+from realtime import metrics
 from realtime.layer import (
     CONTROL_GROUP,
     IN_MEMORY_CAPACITY,
-    Announcement,
     Envelope,
     PublishFailed,
     channel_layer,
@@ -18,6 +18,7 @@ from realtime.layer import (
     publish,
     publish_termination,
 )
+from realtime.protocol.attendance import Announcement
 from realtime.protocol.errors import RealtimeError
 
 
@@ -80,7 +81,7 @@ def test_group_names_tell_apps_and_channels_apart():
     [
         Envelope("3", "room", "text"),
         Envelope("3", "room", "text", "1.1"),
-        Envelope("3", "presence-room", "text", None, Announcement("u1", 7)),
+        Envelope("3", "presence-room", "text", None, Announcement("u1", 7, present=True)),
     ],
 )
 def test_an_envelope_survives_its_journey(envelope):
@@ -88,7 +89,7 @@ def test_an_envelope_survives_its_journey(envelope):
 
 
 def test_the_wire_between_processes_is_fixed():
-    envelope = Envelope("3", "room", "text", "1.1", Announcement("u1", 7))
+    envelope = Envelope("3", "room", "text", "1.1", Announcement("u1", 7, present=True))
 
     assert envelope.message() == {
         "type": "realtime.event",
@@ -96,7 +97,7 @@ def test_the_wire_between_processes_is_fixed():
         "channel": "room",
         "text": "text",
         "except": "1.1",
-        "member": ["u1", 7],
+        "member": ["u1", 7, True],
     }
 
 
@@ -134,6 +135,33 @@ async def test_a_layer_that_hangs_is_given_up(layer, configure, monkeypatch):
 
     with pytest.raises(PublishFailed, match="TimeoutError"):
         await publish([Envelope("3", "room", "text")])
+
+
+async def test_an_event_the_layer_in_memory_has_no_room_for_is_refused(settings):
+    settings.CHANNEL_LAYERS = {}
+    layer = channel_layer()
+    await layer.group_add(layer_group("3", "room"), "reader")
+    await publish([Envelope("3", "room", "text")] * IN_MEMORY_CAPACITY)
+
+    with pytest.raises(PublishFailed, match="ChannelFull"):
+        await publish([Envelope("3", "room", "text")])
+
+
+async def test_events_that_were_not_taken_are_counted(layer, monkeypatch):
+    taken = []
+
+    async def take_one(group, message):
+        if taken:
+            raise ConnectionError("gone")
+        taken.append(message)
+
+    monkeypatch.setattr(layer, "group_send", take_one)
+    before = metrics.snapshot()["realtime_publishes_refused_total"][""]
+
+    with pytest.raises(PublishFailed):
+        await publish([Envelope("3", "room", "text")] * 3)
+
+    assert metrics.snapshot()["realtime_publishes_refused_total"][""] == before + 2
 
 
 async def test_a_failure_within_a_failure_is_reported_once(layer, monkeypatch):

@@ -44,6 +44,20 @@ async def test_a_server_that_speaks_lifespan_is_answered(server):
     assert await server("shutdown") == {"type": "lifespan.shutdown.complete"}
 
 
+async def test_a_process_is_up_before_the_layer_answers_and_listens_when_it_does(
+    server, process, layer, monkeypatch, caplog
+):
+    monkeypatch.setattr(lifespan, "RETRY_SECONDS", 0.01)
+    layer.broken = True
+
+    assert await server("startup") == {"type": "lifespan.startup.complete"}
+    await until(lambda: "waiting for the channel layer" in caplog.text)
+    assert not hub.current().listening
+
+    layer.broken = False
+    await until(lambda: hub.current().listening)
+
+
 @pytest.mark.spec(46)
 async def test_a_stop_sends_clients_elsewhere(server, connect):
     client = await connect()

@@ -3,14 +3,21 @@
 Nothing is told but yes and no, so both may be open to anybody.
 """
 
-from channels.db import database_sync_to_async
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
-from realtime import hub, layer
+from realtime import hub, layer, loops
+from realtime.database import DatabaseThread
 from realtime.layer import PublishFailed
 from realtime.presence import ledger
+
+HEALTH_SECONDS: Final = 2.0
+"""Ours: what hangs longer is not ready; load balancers wait three to five seconds."""
 
 
 @require_safe
@@ -22,17 +29,59 @@ def up(request: HttpRequest) -> JsonResponse:
 @require_safe
 async def ready(request: HttpRequest) -> JsonResponse:
     """``GET /realtime/ready``: 200 if clients and API calls may be sent here, else 503."""
-    local_hub, local_ledger = hub.peek(), ledger.peek()
+    local_hub, local_ledger, questions = hub.peek(), ledger.peek(), _questions.current()
+    database, layer_answers = await asyncio.gather(questions.database.ask(), questions.layer.ask())
     answers = {
         "accepting": local_hub is None or not local_hub.stopping,
-        "database": await database_sync_to_async(_database_answers)(),
-        "layer": await _layer_answers() if local_hub is None else local_hub.listening,
+        "database": database,
+        "layer": layer_answers,
         "lease": local_ledger is None or local_ledger.holds_lease,
     }
     return JsonResponse(answers, status=200 if all(answers.values()) else 503)
 
 
-def _database_answers() -> bool:
+class _Question:
+    """Asks something that may hang, one time at once, however many want to know.
+
+    Args:
+        find_out: returns whether all is well.
+    """
+
+    def __init__(self, find_out: Callable[[], Awaitable[bool]]) -> None:
+        self._find_out = find_out
+        self._answer: asyncio.Task[object] | None = None
+
+    async def ask(self) -> bool:
+        """Whether all is well; not, while there is no answer."""
+        if self._answer is None or self._answer.done():
+            self._answer = loops.spawn(self._await(), "health")
+        # The question goes on when we wait no longer: a thread cannot be cancelled.
+        await asyncio.wait([self._answer], timeout=HEALTH_SECONDS)
+        return self._answer.done() and self._answer.result() is True
+
+    async def _await(self) -> bool:
+        return await self._find_out()
+
+
+class _Questions:
+    def __init__(self) -> None:
+        self.database = _Question(_database_answers)
+        self.layer = _Question(_layer_is_heard)
+
+
+_questions: loops.PerLoop[_Questions] = loops.PerLoop(_Questions)
+
+
+async def _database_answers() -> bool:
+    # A thread of its own: one that hangs must not hold up those that serve requests.
+    thread = DatabaseThread("health")
+    try:
+        return await thread.run(_select)
+    finally:
+        await thread.close()
+
+
+def _select() -> bool:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
@@ -41,9 +90,13 @@ def _database_answers() -> bool:
     return True
 
 
-async def _layer_answers() -> bool:
-    """Whether the layer takes a message, where nobody listens to it yet."""
+async def _layer_is_heard() -> bool:
+    """Whether we hear ourselves; where nobody listens yet, whether the layer takes a message."""
+    local_hub = hub.peek()
     try:
+        if local_hub is not None:
+            await local_hub.start()
+            return local_hub.listening
         await layer.send(layer.CONTROL_GROUP, {"type": layer.MARKER, "marker": ""})
     except PublishFailed:
         return False

@@ -1,12 +1,16 @@
 """Is this process alive, and may it get traffic?"""
 
+import asyncio
 import json
+import threading
 
 import pytest
 from django.test import AsyncClient
 
 from realtime import hub
-from tests.conftest import soon
+from realtime.api import health_views
+from realtime.layer import CONTROL_GROUP
+from tests.conftest import soon, until
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
@@ -64,6 +68,54 @@ async def test_without_the_database_a_process_is_not_ready(database, process, la
 
     assert (status, answers["database"]) == (503, False)
     database.away = False
+
+
+async def test_a_process_that_is_about_to_listen_is_ready_once_it_does(process, layer, ask):
+    local = hub.current()
+
+    status, answers = await ask("ready")
+
+    assert (status, answers["layer"]) == (200, True)
+    assert local.listening
+
+
+async def test_a_process_that_hears_nothing_is_not_ready(process, layer, ask, configure):
+    configure(WATCHDOG_SECONDS=0.01)
+    await hub.current().start()
+    layer.deaf = True
+    await until(lambda: not hub.current().listening)
+
+    status, answers = await ask("ready")
+
+    assert (status, answers["layer"]) == (503, False)
+
+
+async def test_a_layer_that_hangs_does_not_hold_up_the_answer(process, layer, ask, monkeypatch):
+    monkeypatch.setattr(health_views, "HEALTH_SECONDS", 0.01)
+    layer.gates[CONTROL_GROUP] = asyncio.Event()
+    local = hub.current()
+
+    status, answers = await ask("ready")
+
+    assert (status, answers["layer"]) == (503, False)
+    layer.repair()
+    await local.start()
+    assert (await ask("ready"))[0] == 200
+
+
+async def test_a_database_that_hangs_is_asked_by_one_thread(
+    database, process, layer, ask, monkeypatch
+):
+    monkeypatch.setattr(health_views, "HEALTH_SECONDS", 0.05)
+    database.open.clear()
+
+    answers = [await ask("ready") for _ in range(3)]
+
+    assert [(status, said["database"]) for status, said in answers] == [(503, False)] * 3
+    assert sum(thread.name.startswith("health") for thread in threading.enumerate()) == 1
+    database.open.set()
+    monkeypatch.setattr(health_views, "HEALTH_SECONDS", 20)
+    assert (await ask("ready"))[0] == 200
 
 
 async def test_nothing_is_changed_by_asking(process, ask):
