@@ -7,27 +7,24 @@ remembered beyond the process is the ledger's.
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, KeysView, Mapping
 from typing import Any, Final
 
-from realtime import conf, layer, loops
+from realtime import conf, layer, loops, metrics
 from realtime.bus import Bus
-from realtime.layer import Announcement, Envelope, PublishFailed
+from realtime.layer import Envelope, PublishFailed
+from realtime.logs import OncePerSecond
+from realtime.protocol.attendance import Announcement, Attendance, View
 from realtime.protocol.connection import close_reason
 from realtime.protocol.errors import Fatal, OverCapacity, PleaseReconnect, Unauthorized
 from realtime.protocol.messages import encode_error
 from realtime.sockets import Socket
 
 logger = logging.getLogger(__name__)
+logger.addFilter(OncePerSecond())
 
 ChannelKey = tuple[str, str]
 """App id and channel name."""
-
-REMEMBERED_MEMBERS: Final = 1_000
-"""Ours: members of a channel, here or gone, before the oldest news of them is forgotten."""
-
-OVERTAKING_SECONDS: Final = 60
-"""Ours: how much later than newer news an announcement may still arrive."""
 
 DRAIN_PER_SECOND: Final = 100
 """Ours: clients another process can let in within a second beside its own work."""
@@ -39,7 +36,7 @@ HELD_EVENTS: Final = 1_000
 class LocalChannel:
     """The subscribers of one channel in this process."""
 
-    __slots__ = ("failures", "floors", "group", "held", "joined", "lock", "sockets", "versions")
+    __slots__ = ("attendance", "failures", "group", "held", "joined", "lock", "sockets")
 
     def __init__(self, group: str) -> None:
         self.group = group
@@ -51,26 +48,12 @@ class LocalChannel:
         self.sockets: dict[str, Socket] = {}
         self.held: dict[str, tuple[Socket, list[Envelope]]] = {}
         """Sockets whose success frame is not out yet, and what they are to get after it."""
-        self.versions: dict[str, int] = {}
-        """The latest news delivered here about each member of a presence channel."""
-        self.floors: dict[str, dict[str, int]] = {}
-        """News a socket must not get, because the list it was given is newer."""
+        self.attendance: Attendance | None = None
+        """What the sockets of a presence channel know of its members."""
 
     @property
     def empty(self) -> bool:
         return not self.sockets and not self.held
-
-    def note(self, news: Announcement) -> None:
-        """Remember *news* as delivered, and forget what can no longer be overtaken."""
-        self.versions.pop(news.user_id, None)
-        self.versions[news.user_id] = news.version
-        if len(self.versions) > REMEMBERED_MEMBERS:
-            # Versions start from the clock, in microseconds, and the oldest come first.
-            too_old = news.version - OVERTAKING_SECONDS * 1_000_000
-            for user_id, version in list(self.versions.items()):
-                if version >= too_old:
-                    break
-                del self.versions[user_id]
 
 
 class Hub:
@@ -102,6 +85,11 @@ class Hub:
     def listening(self) -> bool:
         """Whether events of other processes arrive."""
         return self._bus.listening
+
+    @property
+    def recoveries(self) -> int:
+        """How often this process was deaf, and is no more."""
+        return self._bus.recoveries
 
     # ---- connections and users ------------------------------------------------------
 
@@ -145,6 +133,19 @@ class Hub:
     def hide(self, user_id: str, socket: Socket) -> None:
         """The opposite of ``show``."""
         self.forget(_shown_as(user_id), socket)
+
+    def identities(self) -> Iterator[tuple[str, str, str, bool]]:
+        """App id, socket id and user id of everybody shown, and whether that is a sign-in."""
+        for (app_id, key), sockets in self._users.items():
+            user_id = key.removeprefix(_shown_as(""))
+            for socket_id in sockets:
+                yield app_id, socket_id, user_id, user_id == key
+
+    def send_elsewhere(self, app_id: str, socket_id: str) -> None:
+        """Have a client connect and subscribe again, with this process or another."""
+        socket = self._connections.get(app_id, {}).get(socket_id)
+        if socket is not None:
+            self._end(socket, PleaseReconnect())
 
     async def drain(self, seconds: float) -> None:
         """Send every client to another process, because this one stops.
@@ -201,31 +202,21 @@ class Hub:
         app_id: str,
         channel: str,
         socket: Socket,
-        versions: Mapping[str, int] | None = None,
+        listed: View | None = None,
     ) -> None:
         """Deliver what was held, and everything from now on.
 
         Args:
-            versions: of the members in the list the client was just given.  News that is
-                older may still be on its way here, and must not reach this socket.
+            listed: the members in the list the client was just given.  News that is older
+                may still be on its way here, and must not reach this socket.
         """
         local = self._channels[app_id, channel]
         _, held = local.held.pop(socket.socket_id)
-        known = versions or {}
-        if local.empty:  # the first one here: nothing was delivered that could be overtaken
-            local.versions |= known
-        floor = {
-            user_id: version
-            for user_id, version in known.items()
-            if local.versions.get(user_id, 0) < version
-        }
-        if floor:
-            local.floors[socket.socket_id] = floor
+        if listed is not None:
+            held = self._unheard(local, socket, listed, held)
         local.sockets[socket.socket_id] = socket
         for envelope in held:
-            news = envelope.announcement
-            if news is None or news.version > known.get(news.user_id, 0):
-                socket.push(envelope.text)
+            socket.push(envelope.text)
 
     def leave(self, app_id: str, channel: str, socket: Socket) -> None:
         """Deliver nothing more of *channel* to *socket*."""
@@ -234,7 +225,8 @@ class Hub:
             return
         local.sockets.pop(socket.socket_id, None)
         local.held.pop(socket.socket_id, None)
-        local.floors.pop(socket.socket_id, None)
+        if local.attendance is not None:
+            local.attendance.dismiss(socket.socket_id)
         if local.empty:
             # Page changes come back within the linger, and then cost the layer nothing.
             asyncio.get_running_loop().call_later(
@@ -246,6 +238,16 @@ class Hub:
         local = self._channels.get((app_id, channel))
         return 0 if local is None else len(local.sockets) + len(local.held)
 
+    def subscribers(self) -> Iterator[tuple[str, str, KeysView[str], KeysView[str]]]:
+        """App id and channel, its sockets, and those whose subscription is not confirmed."""
+        for (app_id, channel), local in self._channels.items():
+            yield app_id, channel, local.sockets.keys(), local.held.keys()
+
+    def misses(self, app_id: str, channel: str, news: Announcement) -> bool:
+        """Whether a local subscriber has not heard *news* about a member."""
+        local = self._channels.get((app_id, channel))
+        return local is not None and local.attendance is not None and local.attendance.misses(news)
+
     def deliver(self, envelope: Envelope) -> None:
         """Hand one event to every local subscriber.
 
@@ -255,7 +257,8 @@ class Hub:
         local = self._channels.get((envelope.app_id, envelope.channel))
         if local is None:
             return
-        if envelope.announcement is not None and not self._is_news(local, envelope):
+        if envelope.announcement is not None:
+            self._announce(local, envelope, envelope.announcement)
             return
         text, except_socket_id = envelope.text, envelope.except_socket_id
         for socket_id, socket in local.sockets.items():
@@ -281,32 +284,34 @@ class Hub:
             held.append(envelope)
             if len(held) > HELD_EVENTS:
                 held.clear()
+                metrics.count("over_capacity", reason="held_events")
                 self._end(socket, OverCapacity())
 
-    def _is_news(self, local: LocalChannel, envelope: Envelope) -> bool:
-        """Whether to deliver an announcement to everybody; some sockets may be served apart."""
-        news = envelope.announcement
-        if news is None or news.version <= local.versions.get(news.user_id, 0):
-            return False
-        local.note(news)
-        if not local.floors:
-            return True
-        self._deliver_above_floors(local, envelope, news)
-        return False
-
-    def _deliver_above_floors(
-        self, local: LocalChannel, envelope: Envelope, news: Announcement
-    ) -> None:
-        for socket_id, socket in local.sockets.items():
-            floor = local.floors.get(socket_id)
-            stale = floor is not None and news.version <= floor.get(news.user_id, 0)
-            if floor is not None and news.version >= floor.get(news.user_id, 0):
-                floor.pop(news.user_id, None)
-                if not floor:
-                    del local.floors[socket_id]
-            if not stale and socket_id != envelope.except_socket_id:
-                socket.push(envelope.text)
+    def _announce(self, local: LocalChannel, envelope: Envelope, news: Announcement) -> None:
+        """``deliver`` for news about a member, which may be late or known to some."""
+        if local.attendance is not None:
+            wanted, own = local.attendance.hear(news)
+            if wanted or own:
+                for socket_id, socket in local.sockets.items():
+                    if own.get(socket_id, wanted) and socket_id != envelope.except_socket_id:
+                        socket.push(envelope.text)
         self._hold(local, envelope)
+
+    def _unheard(
+        self,
+        local: LocalChannel,
+        socket: Socket,
+        listed: View,
+        held: list[Envelope],
+    ) -> list[Envelope]:
+        """What of *held* tells a socket with that list of members something new."""
+        if local.attendance is None:
+            local.attendance = Attendance()
+        news = [envelope.announcement for envelope in held if envelope.announcement is not None]
+        wanted = iter(
+            local.attendance.admit(socket.socket_id, listed, news, first=not local.sockets)
+        )
+        return [envelope for envelope in held if envelope.announcement is None or next(wanted)]
 
     def _part_soon(self, key: ChannelKey) -> None:
         local = self._channels.get(key)
@@ -335,8 +340,10 @@ class Hub:
                         message["app"], message["user"], members=bool(message["members"])
                     )
                 case unknown:
+                    metrics.count("layer_messages_unreadable")
                     logger.warning("unknown message type %.60r on the channel layer", unknown)
         except (KeyError, TypeError, ValueError, IndexError):
+            metrics.count("layer_messages_unreadable")
             logger.warning("malformed message on the channel layer", exc_info=True)
 
     def _end(self, socket: Socket, error: Fatal) -> None:

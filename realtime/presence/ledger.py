@@ -1,4 +1,4 @@
-"""What happens in this process on its way into the database, and back as announcements.
+"""What happens in this process on its way into the database, and back to who waits for it.
 
 Groups form by themselves: while one commits, the next one gathers.  An idle system answers
 at once, a busy one batches; there is no interval and no size to tune.
@@ -9,20 +9,22 @@ All writes of a process go through one thread and one database connection, in or
 import asyncio
 import logging
 import math
+import time
 import uuid
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Final, TypeVar
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections
+from django.db import DatabaseError, InterfaceError, OperationalError
 
-from realtime import conf, layer, loops
-from realtime.layer import Announcement, Envelope, PublishFailed
+from realtime import conf, faults, loops, metrics
+from realtime.database import DatabaseThread
 from realtime.models import Member
-from realtime.presence import lease, store
-from realtime.presence.store import Change, Join, Leave, Occupy, Roster
+from realtime.presence import audit, lease, store
+from realtime.presence.announcer import Announcer, deliver_here
+from realtime.presence.audit import Subscription
+from realtime.presence.store import Join, Leave, Occupy, Roster
 from realtime.protocol.errors import LimitReached, RealtimeError, SubscriptionRefused
-from realtime.protocol.messages import encode_member_added, encode_member_removed
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,12 @@ TRAVEL_SECONDS: Final = 3
 FLUSH_SECONDS: Final = 1.0
 """Ours: how long a question waits for the latest changes before it takes older ones."""
 
+REAP_SECONDS: Final = 1.0
+"""Ours: how long the database may take before nobody's silence means anything."""
+
+COMMIT_SECONDS: Final = 10.0
+"""Ours: how long a transaction may take from naming its time until others see it."""
+
 _RETRY_SECONDS = (0.1, 0.2, 0.5, 1, 2)
 
 
@@ -50,8 +58,10 @@ class Ledger:
     def __init__(self) -> None:
         self._server_id: uuid.UUID | None = None
         self._pending: list[Entry] = []
+        self._in_hand: list[Entry] = []
+        """The group that is being committed."""
         self._dirty: set[tuple[str, str]] = set()
-        self._held: dict[tuple[str, str, str], Join] = {}
+        self._held: dict[Subscription, Join] = {}
         """Committed joins by app, channel and socket: what a lost lease makes us repeat."""
         self._counts: dict[tuple[str, str], int] = {}
         self._writer: asyncio.Task[object] | None = None
@@ -62,9 +72,13 @@ class Ledger:
         self._stopped = False
         self._draining = False
         self._lease_until = 0.0
+        self._renewal_due = False
         self._reap_from = asyncio.get_running_loop().time() + conf.get().lease_seconds
         """When the leases of others have had time to be renewed."""
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="realtime-ledger")
+        self._thread = DatabaseThread("realtime-ledger")
+        self._announcer = Announcer()
+        self._looked_at = asyncio.get_running_loop().time()
+        """When the rows were last compared with what the sockets here have heard."""
 
     # ---- what happened --------------------------------------------------------------
 
@@ -142,14 +156,42 @@ class Ledger:
         self._stopped = True
         if self._beat is not None:
             self._beat.cancel()
+        await self._announcer.finish(conf.get().publish_timeout_seconds)
         server_id = self._server_id
         if server_id is not None:
             try:
-                await self._in_thread(lambda: lease.give_back(server_id, TRAVEL_SECONDS))
+                await self._thread.run(lambda: lease.give_back(server_id, TRAVEL_SECONDS))
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("could not give the lease back: %s", error)
-        await self._in_thread(connections.close_all)
-        self._executor.shutdown(wait=False)
+        await self._thread.close()
+
+    # ---- what an audit asks ---------------------------------------------------------
+
+    @property
+    def held(self) -> Mapping[Subscription, Join]:
+        """The joins that are committed."""
+        return self._held
+
+    def moving(self) -> tuple[set[Subscription], set[tuple[str, str]]]:
+        """The subscriptions and counts that are on their way into the database."""
+        subscriptions, channels = set[Subscription](), set(self._dirty)
+        for move, _ in (*self._in_hand, *self._pending):
+            if isinstance(move, Occupy):
+                channels.add((move.app_id, move.channel))
+            else:
+                subscriptions.add((move.app_id, move.channel, move.socket_id))
+        if self._draining:  # departures come late, and not from here
+            subscriptions |= self._held.keys()
+        return subscriptions, channels
+
+    def record(self, moves: Iterable[Join | Leave]) -> None:
+        """Write *moves* after everything that was recorded before; nobody waits for them."""
+        self._pending += [(move, None) for move in moves]
+        self._write_soon()
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run *work* in the order of the writes."""
+        return await self._thread.run(work)
 
     # ---- the writer -----------------------------------------------------------------
 
@@ -162,8 +204,8 @@ class Ledger:
     async def _write(self) -> None:
         failures = 0
         try:
-            while self._pending or self._dirty:
-                group = self._take_group()
+            while self._pending or self._dirty or self._renewal_due:
+                group = self._in_hand = self._take_group()
                 try:
                     await self._commit(group)
                     failures = 0
@@ -176,6 +218,7 @@ class Ledger:
                     pause = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
                     failures += 1
                     await asyncio.sleep(pause)
+                self._in_hand = []
         finally:
             self._writer = None
 
@@ -199,20 +242,24 @@ class Ledger:
         seconds = conf.get().lease_seconds
         if self._server_id is None:
             server_id = uuid.uuid4()
-            await self._in_thread(lambda: lease.take(server_id, seconds))
+            await self._thread.run(lambda: lease.take(server_id, seconds))
             self._server_id = server_id
             if self._beat is None:
                 self._beat = loops.supervise(self._keep_lease, "ledger heartbeat")
         server_id = self._server_id
         transitions = [transition for transition, _ in group]
+        self._renewal_due = False
         now = asyncio.get_running_loop().time()
-        outcome = await self._in_thread(lambda: store.apply(server_id, transitions, seconds))
+        outcome = await self._thread.run(lambda: store.apply(server_id, transitions, seconds))
+        faults.point("ledger.after_commit")
         self._lease_until = now + seconds
+        if asyncio.get_running_loop().time() - now > REAP_SECONDS:
+            self._give_others_time()
         for transition, answer in group:
             self._remember(transition, outcome)
             if answer is not None and not answer.done() and isinstance(transition, Join):
                 _answer(answer, transition, outcome)
-        await self._announce(outcome.changes)
+        self._announcer.announce(outcome.changes)
 
     def _remember(self, transition: store.Transition, outcome: store.Outcome) -> None:
         if isinstance(transition, Occupy):
@@ -228,6 +275,8 @@ class Ledger:
 
         Joins that fail for a reason of their own would stop everybody behind them.
         """
+        self._renewal_due = True
+        self._give_others_time()
         if not failures:
             logger.error("presence cannot be written, trying again", exc_info=error)
         if not isinstance(error, OperationalError | InterfaceError):
@@ -237,6 +286,10 @@ class Ledger:
             group = [entry for entry in group if entry[1] is None]
         self._restore(group)
 
+    def _give_others_time(self) -> None:
+        """They could not renew their leases either, and must not count as dead at once."""
+        self._reap_from = asyncio.get_running_loop().time() + 2 * conf.get().lease_seconds
+
     def _restore(self, group: list[Entry]) -> None:
         moves = [item for item in group if not isinstance(item[0], Occupy)]
         self._pending[:0] = moves
@@ -245,65 +298,55 @@ class Ledger:
         }
 
     def _record_again(self) -> None:
+        metrics.count("leases_lost")
         logger.error("lease lost: recording all local subscriptions again")
         self._server_id = None
-        self._pending[:0] = [(joining, None) for joining in self._held.values()]
+        self._renewal_due = True
+        # Whoever was let in stays in, even if the channel has become full meanwhile.
+        again = [replace(joining, limit=None) for joining in self._held.values()]
+        self._pending[:0] = [(joining, None) for joining in again]
         self._dirty |= set(self._counts)
 
     # ---- lease ----------------------------------------------------------------------
 
     async def _keep_lease(self) -> None:
-        """Renew the lease at a third of its length, and look for dead servers as often."""
+        """At a third of the lease: have it renewed, look for dead servers and for missed news.
+
+        The writer renews, with whatever it has to write: only one place may find the lease lost.
+        """
         loop = asyncio.get_running_loop()
         while True:
-            seconds = conf.get().lease_seconds
-            await asyncio.sleep(seconds / 3)
-            server_id = self._server_id
-            if server_id is None:
+            await asyncio.sleep(conf.get().lease_seconds / 3)
+            self._renewal_due = True
+            self._write_soon()
+            if loop.time() >= self._lease_until:
                 continue
             try:
-                now = loop.time()
-                await self._in_thread(lambda: lease.renew(server_id, seconds))  # noqa: B023
-                self._lease_until = now + seconds
                 if loop.time() >= self._reap_from:
-                    await self._announce(await self._in_thread(store.reap))
-            except lease.LeaseLost:
-                self._record_again()
-                self._write_soon()
+                    until = time.monotonic() + REAP_SECONDS
+                    dead = await self._thread.run(lambda: store.reap(until=until))  # noqa: B023
+                    self._announcer.announce(dead)
+                await self._catch_up(loop.time())
+                if self._server_id is not None:
+                    await audit.answer(self, self._server_id)
             except (DatabaseError, InterfaceError) as error:
-                # The others could not renew theirs either: give them time before they count
-                # as dead.
-                self._reap_from = loop.time() + 2 * seconds
-                logger.warning("the lease could not be renewed: %s", error)
+                logger.warning("the rows of presence cannot be read: %s", error)
 
-    # ---- announcements --------------------------------------------------------------
+    async def _catch_up(self, now: float) -> None:
+        """Tell the sockets here what changed lately and did not reach them through the layer.
 
-    async def _announce(self, changes: list[Change]) -> None:
-        envelopes = [_envelope(item) for item in changes if item.channel != Member.ONLINE]
-        if not envelopes:
-            return
-        try:
-            await layer.publish(envelopes)
-        except PublishFailed as error:
-            logger.error("%d presence announcements were lost: %s", len(envelopes), error)
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor, _with_healthy_connection, work
-        )
+        The layer may lose messages, or be away, and whoever has to announce a change may die
+        first.  The rows have everything.
+        """
+        since = now - self._looked_at + COMMIT_SECONDS
+        channels = {channel for _, channel, _ in self._held if channel != Member.ONLINE}
+        if channels:
+            deliver_here(await self._thread.run(lambda: store.changed_within(since, channels)))
+        self._looked_at = now
 
 
 def _given_up(entry: Entry) -> bool:
     return entry[1] is not None and entry[1].done()
-
-
-def _with_healthy_connection(work: Callable[[], T]) -> T:
-    """Run *work*; a connection that failed is closed, so the next group gets a new one."""
-    try:
-        return work()
-    except (DatabaseError, InterfaceError):
-        connections.close_all()
-        raise
 
 
 def _answer(answer: asyncio.Future[Roster | None], joining: Join, outcome: store.Outcome) -> None:
@@ -315,20 +358,6 @@ def _answer(answer: asyncio.Future[Roster | None], joining: Join, outcome: store
         )
     else:
         answer.set_result(outcome.rosters.get((joining.app_id, joining.channel)))
-
-
-def _envelope(change: Change) -> Envelope:
-    if change.present:
-        text = encode_member_added(change.channel, change.member)
-    else:
-        text = encode_member_removed(change.channel, change.member.user_id)
-    return Envelope(
-        change.app_id,
-        change.channel,
-        text,
-        change.socket_id,
-        Announcement(change.member.user_id, change.version),
-    )
 
 
 _ledgers: loops.PerLoop[Ledger] = loops.PerLoop(Ledger)

@@ -5,20 +5,23 @@ rows are locked in key order, so they cannot deadlock, and counted only under th
 two processes never both see a user's first connection.
 """
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from datetime import timedelta
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Count, Model, Q, QuerySet
+from django.db.models import Count, Q, QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
+from realtime.database import lock
 from realtime.models import Member, Membership, Occupancy, RealtimeUser, Server, row_id
 from realtime.presence import lease
 from realtime.protocol import messages
-
-Row = TypeVar("Row", bound=Model)
+from realtime.protocol.attendance import OVERTAKING_SECONDS, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,6 @@ class Change:
     member: messages.Member
     present: bool
     version: int
-    socket_id: str | None
-    """The connection that caused it, which knows already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ class Roster:
 
     text: str
     """Encoded as the data of ``subscription_succeeded``."""
-    versions: dict[str, int]
+    view: View
+    """The same with versions, and who has just gone."""
 
 
 @dataclass(slots=True)
@@ -121,11 +123,16 @@ def apply(server_id: UUID, transitions: Sequence[Transition], lease_seconds: flo
     return outcome
 
 
-def reap() -> list[Change]:
-    """Remove servers whose lease ran out, and everybody only they held."""
+def reap(*, until: float = math.inf) -> list[Change]:
+    """Remove servers whose lease ran out, and everybody only they held.
+
+    Args:
+        until: on the clock of ``time.monotonic()``, when it is too late: whoever had to wait for
+            the database cannot tell the dead from the living, who waited as well.
+    """
     with transaction.atomic():
-        dead = [server.pk for server in _lock(Server.objects.dead(), skip_locked=True)]
-        if not dead:
+        dead = [server.pk for server in lock(Server.objects.dead(), skip_locked=True)]
+        if not dead or time.monotonic() > until:
             return []
         held = Membership.objects.filter(server__in=dead).select_related("member__user")
         leaves = [
@@ -143,19 +150,22 @@ def reap() -> list[Change]:
     return changes
 
 
+def changed_within(seconds: float, channels: Collection[str]) -> list[Change]:
+    """Members of *channels* whose presence changed in the last *seconds*, as they are now."""
+    return [_change(member) for member in _recent(seconds).filter(channel__in=channels)]
+
+
 def roster(app_id: str, channel: str) -> Roster:
     """Who is in a presence channel."""
-    rows = (
-        Member.objects.present()
-        .filter(app_id=app_id, channel=channel)
-        .order_by("changed_at", "pk")
-        .values_list("user__user_id", "user_info", "version")
-    )
-    members, versions = [], {}
-    for user_id, user_info, version in rows:
+    there = Member.objects.filter(app_id=app_id, channel=channel)
+    rows = there.present().order_by("changed_at", "pk")
+    members, view = [], View()
+    for user_id, user_info, version in rows.values_list("user__user_id", "user_info", "version"):
         members.append(messages.Member(user_id, user_info))
-        versions[user_id] = version
-    return Roster(messages.encode_members(members), versions)
+        view.present[user_id] = version
+    just_gone = _recent(OVERTAKING_SECONDS).filter(app_id=app_id, channel=channel, present=False)
+    view.departed |= dict(just_gone.values_list("user__user_id", "version"))
+    return Roster(messages.encode_members(members), view)
 
 
 # ---- inside the transaction -------------------------------------------------------------
@@ -235,6 +245,11 @@ def _write_users(joins: Sequence[Join]) -> None:
     )
 
 
+def _recent(seconds: float) -> QuerySet[Member]:
+    earliest = Now() - timedelta(seconds=seconds)
+    return Member.objects.filter(changed_at__gt=earliest).select_related("user")
+
+
 def _move(server_id: UUID, moves: Sequence[Join | Leave]) -> list[Change]:
     """Write memberships in and out; return who came and who went."""
     if not moves:
@@ -251,9 +266,7 @@ def _move(server_id: UUID, moves: Sequence[Join | Leave]) -> list[Change]:
     keys = sorted({member_key for member_key, _ in last})
     members = {
         member.pk: member
-        for member in _lock(
-            Member.objects.filter(pk__in=keys).select_related("user").order_by("pk")
-        )
+        for member in lock(Member.objects.filter(pk__in=keys).select_related("user").order_by("pk"))
     }
     if leaves:
         Membership.objects.filter(pk__in=[Membership.key_of(*key) for key in leaves]).delete()
@@ -296,29 +309,30 @@ def _settle(
     )
     now = timezone.now()
     changes, changed = [], []
-    for (member_key, socket_id), move in last.items():
+    for (member_key, _), move in last.items():
         member = members.get(member_key)
         if member is None or member.present == (counts.get(member_key, 0) > 0):
             continue
         member.present = not member.present
         member.version = max(member.version + 1, int(now.timestamp() * 1_000_000))
-        member.changed_at = now
+        member.changed_at = Now()
         if isinstance(move, Join):
             member.user_info = move.member.user_info
         changed.append(member)
-        changes.append(
-            Change(
-                member.app_id,
-                member.channel,
-                messages.Member(member.user.user_id, member.user_info),
-                member.present,
-                member.version,
-                socket_id,
-            )
-        )
+        changes.append(_change(member))
     if changed:
         Member.objects.bulk_update(changed, ["present", "version", "changed_at", "user_info"])
     return changes
+
+
+def _change(member: Member) -> Change:
+    return Change(
+        member.app_id,
+        member.channel,
+        messages.Member(member.user.user_id, member.user_info),
+        member.present,
+        member.version,
+    )
 
 
 def _write_occupancy(server_id: UUID, items: Sequence[Occupy]) -> None:
@@ -344,10 +358,3 @@ def _write_occupancy(server_id: UUID, items: Sequence[Occupy]) -> None:
 def _member_key(move: Join | Leave) -> UUID:
     user_id = move.member.user_id if isinstance(move, Join) else move.user_id
     return Member.key_of(move.app_id, move.channel, user_id)
-
-
-def _lock(rows: QuerySet[Row], *, skip_locked: bool = False) -> QuerySet[Row]:
-    """Lock *rows* where the database can; SQLite has one writer at a time anyway."""
-    if not connection.features.has_select_for_update:
-        return rows
-    return rows.select_for_update(skip_locked=skip_locked, of=("self",))

@@ -1,6 +1,7 @@
 """What happens in a process on its way into the database, and back as announcements."""
 
 import asyncio
+import json
 import uuid
 
 import pytest
@@ -9,15 +10,18 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from realtime.layer import layer_group
+from realtime import hub as hub_module
+from realtime import metrics
+from realtime.layer import layer_group, publish
 from realtime.models import Member, Membership, Occupancy, RealtimeUser, Server
-from realtime.presence import lease, store
+from realtime.presence import census, lease, store
 from realtime.presence import ledger as ledger_module
+from realtime.presence.announcer import envelope_of
 from realtime.presence.ledger import PresenceUnavailable
 from realtime.presence.store import Join, Leave
 from realtime.protocol import messages
 from realtime.protocol.errors import LimitReached, SubscriptionRefused
-from tests.conftest import ID, PATIENCE, soon, until
+from tests.conftest import ID, PATIENCE, Peer, soon, until
 
 ROOM = "presence-room"
 
@@ -77,14 +81,14 @@ async def test_what_changed_is_announced_after_the_commit(ledger, layer, databas
 
     database.open.set()
     await soon(waiting)
-    await soon(ledger.flushed())
+    await until(layer.events)
 
     [message] = layer.events()
     assert message["text"] == (
         '{"event":"pusher_internal:member_added","channel":"presence-room",'
         '"data":"{\\"user_id\\":\\"ann\\"}"}'
     )
-    assert message["except"] == "1.1"
+    assert message["except"] is None  # the list of members has told who joined
     assert [group for group, _ in layer.sent] == [layer_group(ID, ROOM)]
 
 
@@ -101,7 +105,7 @@ async def test_comings_and_goings_keep_their_order(ledger, layer):
         ledger.leave(leaving("ann", f"1.{number}"))
         await soon(ledger.flushed())
 
-    assert announced(layer) == ["+ann", "-ann"] * 5
+    await until(lambda: announced(layer) == ["+ann", "-ann"] * 5)
 
 
 async def test_an_announcement_the_layer_does_not_take_does_not_stop_the_ledger(
@@ -110,13 +114,13 @@ async def test_an_announcement_the_layer_does_not_take_does_not_stop_the_ledger(
     layer.broken = True
     await soon(ledger.join(joining("ann")))
     await soon(ledger.flushed())
-    assert "1 presence announcements were lost" in caplog.text
+    await until(lambda: "presence is not announced" in caplog.text)
 
     layer.broken = False
     await soon(ledger.join(joining("bob", "1.2")))
     await soon(ledger.flushed())
 
-    assert announced(layer) == ["+bob"]
+    await until(lambda: announced(layer) == ["+bob"])
 
 
 async def test_banned_users_and_full_channels_refuse(ledger):
@@ -203,7 +207,7 @@ async def test_a_short_absence_of_the_database_is_not_noticed(
 
     assert '"ids":["ann"]' in (await soon(waiting)).text
     await soon(ledger.flushed())
-    assert announced(layer) == ["+ann"]
+    await until(lambda: announced(layer) == ["+ann"])
     assert caplog.text.count("presence cannot be written, trying again") == 1
 
 
@@ -241,7 +245,7 @@ async def test_without_a_database_no_departure_is_lost(ledger, database, layer, 
     database.away = False
     await soon(ledger.flushed())
 
-    assert announced(layer) == ["+ann", "+bob", "-ann"]
+    await until(lambda: announced(layer) == ["+ann", "+bob", "-ann"])
     assert await Occupancy.objects.values_list("subscriptions", flat=True).aget() == 3
 
 
@@ -284,7 +288,7 @@ async def test_flushing_without_a_database_does_not_wait_for_ever(
 
     await soon(ledger.flushed())
 
-    assert database.refusals
+    await until(lambda: database.refusals)
     database.away = False
     await soon(ledger.flushed())
 
@@ -309,9 +313,45 @@ async def test_a_reaped_process_records_its_subscriptions_again(ledger, layer, c
     await soon(ledger.flushed())
 
     assert "lease lost" in caplog.text
-    assert set(roster.versions) == {"ann", "cy"}
-    assert announced(layer)[-2:] == ["+ann", "+cy"]
+    assert set(roster.view.present) == {"ann", "cy"}
+    await until(lambda: announced(layer)[-2:] == ["+ann", "+cy"])
     assert await Occupancy.objects.values_list("subscriptions", flat=True).aget() == 2
+
+
+async def test_who_leaves_as_the_lease_is_found_lost_does_not_stay(quick_heart, ledger):
+    for number in range(20):
+        await soon(ledger.join(joining("ann", f"1.{number}")))
+        await sync_to_async(reap_everybody)()
+        ledger.leave(leaving("ann", f"1.{number}"))
+        await soon(ledger.flushed())
+
+    await until(lambda: ledger.moving() == (set(), set()))
+    assert not ledger.held
+    assert not await Membership.objects.aexists()
+    assert not await Member.objects.filter(present=True).aexists()
+
+
+async def test_who_was_let_in_is_recorded_again_though_the_channel_is_full(ledger):
+    await soon(ledger.join(joining("ann", limit=1)))
+    await sync_to_async(reap_everybody)()
+    await sync_to_async(elsewhere)(joining("bob", "9.9", limit=1))
+
+    ledger.leave(leaving("nobody", "1.9"))
+    await soon(ledger.flushed())
+
+    assert sorted(await sync_to_async(census.user_ids)(ID, ROOM)) == ["ann", "bob"]
+
+
+async def test_all_tabs_of_a_user_hear_that_it_was_taken_for_gone(observer):
+    ledger, hub, tab = ledger_module.current(), hub_module.current(), Peer("7.8")
+    await soon(hub.join(ID, ROOM, tab.socket))
+    roster = await soon(ledger.join(joining("ann", "7.8")))
+    hub.release(ID, ROOM, tab.socket, roster.view)
+    await soon(ledger.flushed())
+
+    await publish([envelope_of(change) for change in await sync_to_async(reap_everybody)()])
+
+    await until(lambda: seen(observer) == seen(tab) == ["-ann", "+ann"])
 
 
 @pytest.fixture
@@ -375,13 +415,100 @@ async def test_the_heartbeat_reaps_and_announces(quick_heart, database, layer):
     assert asyncio.get_running_loop().time() - began >= 0.3
 
 
-async def test_the_heartbeat_survives_a_database_that_is_away(
-    quick_heart, ledger, database, caplog, no_pauses
+@pytest.fixture
+async def observer(quick_heart, process):
+    """A socket that was told of ann, and that nobody tells anything through the layer."""
+    ledger, hub = ledger_module.current(), hub_module.current()
+    peer = Peer("7.7")
+    await hub.start()
+    await soon(hub.join(ID, ROOM, peer.socket))
+    roster = await soon(ledger.join(joining("ann", "7.7")))
+    hub.release(ID, ROOM, peer.socket, roster.view)
+    await soon(ledger.flushed())
+    return peer
+
+
+def elsewhere(*transitions):
+    """What another process commits, and dies before it announces."""
+    other = uuid.uuid4()
+    lease.take(other, 60)
+    store.apply(other, transitions, 60)
+
+
+def seen(peer):
+    """Who came and who went, as *peer* was told."""
+    events = [json.loads(text) for text in peer.texts]
+    signs = {"pusher_internal:member_added": "+", "pusher_internal:member_removed": "-"}
+    return [signs[item["event"]] + json.loads(item["data"])["user_id"] for item in events]
+
+
+async def test_a_change_that_was_never_announced_is_found_in_the_rows(observer):
+    await sync_to_async(elsewhere)(joining("bob", "9.9"))
+    await until(lambda: seen(observer) == ["+bob"])
+
+    await sync_to_async(elsewhere)(leaving("bob", "9.9"))
+    await until(lambda: seen(observer) == ["+bob", "-bob"])
+
+
+async def test_changes_are_heard_while_the_layer_is_away(observer, layer):
+    layer.broken = True
+    await sync_to_async(elsewhere)(joining("bob", "9.9"), joining("cy", "9.8"))
+    await until(lambda: sorted(seen(observer)) == ["+bob", "+cy"])
+
+
+async def test_what_was_heard_is_not_heard_again_from_the_rows(observer, layer):
+    ledger = ledger_module.current()
+    before = metrics.snapshot()["realtime_announcements_recovered_total"][""]
+    await soon(ledger.join(joining("bob", "9.9")))
+    await until(lambda: seen(observer) == ["+bob"])
+    lease_ends = (await Server.objects.aget()).expires_at
+
+    # Two more heartbeats, each with a look at the rows.
+    for _ in range(2):
+        await eventually(Server.objects.filter(expires_at__gt=lease_ends).aexists)
+        lease_ends = (await Server.objects.aget()).expires_at
+
+    assert seen(observer) == ["+bob"]
+    after = metrics.snapshot()["realtime_announcements_recovered_total"][""]
+    assert after - before <= 1
+
+
+async def test_nobody_is_reaped_after_a_database_that_hung(
+    quick_heart, database, layer, monkeypatch
 ):
+    """A heartbeat that waits with everybody else for the database knows nothing of the dead."""
+    monkeypatch.setattr(ledger_module, "REAP_SECONDS", 0.05)
+    ledger = ledger_module.current()
+    await soon(ledger.join(joining("ann")))
+    await sync_to_async(elsewhere)(joining("bob", "9.9"))
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    await until(lambda: loop.time() - started > 0.4)  # the process may reap from now on
+    await Server.objects.aupdate(expires_at=Now() + timezone.timedelta(seconds=0.2))
+    database.open.clear()
+    await until(database.waiting.is_set)
+    hung = loop.time()
+    await until(lambda: loop.time() - hung > 0.5)  # all leases have run out meanwhile
+
+    database.open.set()
+    await soon(ledger.join(joining("cy", "1.3")))
+    await Server.objects.aupdate(expires_at=Now() + timezone.timedelta(seconds=60))
+    lease_ends = Now() + timezone.timedelta(seconds=59)
+    await eventually(Server.objects.filter(expires_at__lt=lease_ends).aexists)
+
+    assert await Server.objects.acount() == 2
+    assert "-bob" not in announced(layer)
+    assert "-ann" not in announced(layer)
+
+
+async def test_the_heartbeat_survives_a_database_that_is_away(
+    configure, ledger, database, caplog, no_pauses
+):
+    configure(LEASE_SECONDS=3)  # two beats before the lease has run out
     await soon(ledger.join(joining("ann")))
     await soon(ledger.flushed())
     database.away = True
-    await until(lambda: "the lease could not be renewed" in caplog.text)
+    await until(lambda: "the rows of presence cannot be read" in caplog.text)
 
     database.away = False
 
@@ -423,7 +550,7 @@ async def test_a_departure_within_the_stop_has_not_happened_yet(ledger, layer):
     await soon(ledger.stop())
 
     assert await Membership.objects.aexists()
-    assert announced(layer) == ["+ann"]
+    await until(lambda: announced(layer) == ["+ann"])
 
 
 async def test_who_does_not_arrive_elsewhere_has_left(ledger, layer, monkeypatch):

@@ -1,0 +1,34 @@
+"""``manage.py realtime_purge``: forget who has not been here for long."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+
+from realtime.presence import purge
+
+
+class Command(BaseCommand):
+    """Deletes rows that nothing needs any more; may run beside the server processes."""
+
+    help = "Delete members and users who were last seen long ago.  Banned users stay."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        parser.add_argument(
+            "--days", type=int, default=30, help="since when they were not seen (default: 30)"
+        )
+        parser.add_argument("--dry-run", action="store_true", help="only say how many there are")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run."""
+        if options["days"] < 1:
+            raise CommandError("--days must be 1 or more.")
+        before = timezone.now() - timedelta(days=options["days"])
+        if options["dry_run"]:
+            found = purge.count(before)
+            self.stdout.write(f"Would delete {found.members} members and {found.users} users.")
+        else:
+            found = purge.delete(before)
+            self.stdout.write(f"Deleted {found.members} members and {found.users} users.")

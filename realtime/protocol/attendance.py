@@ -1,0 +1,145 @@
+"""What the sockets of one presence channel have been told about its members.
+
+Announcements come from several processes, late or in the wrong order.  Each socket must see a
+member come and go in turns all the same, and end with the truth.  All sockets share one view,
+apart from those that were given a list newer or older than it.
+
+Pure: knows no sockets, only their ids.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+REMEMBERED_DEPARTURES: Final = 1_000
+"""Ours: members of a channel who are gone, before the oldest of them may be forgotten."""
+
+OVERTAKING_SECONDS: Final = 60
+"""Ours: how much later than newer news an announcement may still arrive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """News about a member, which later news makes worthless."""
+
+    user_id: str
+    version: int
+    """Grows with every change of this member, in the order of the commits; starts from the
+    clock, in microseconds."""
+    present: bool
+
+
+@dataclass(slots=True)
+class View:
+    """Who somebody believes to be there, and since which version."""
+
+    present: dict[str, int] = field(default_factory=dict)
+    departed: dict[str, int] = field(default_factory=dict)
+
+    def of(self, user_id: str) -> Announcement:
+        """The latest news of a user; somebody never heard of is absent."""
+        version = self.present.get(user_id)
+        if version is not None:
+            return Announcement(user_id, version, present=True)
+        return Announcement(user_id, self.departed.get(user_id, 0), present=False)
+
+    def hear(self, news: Announcement) -> bool:
+        """Take *news* in if it is newer; whether it changes who is there."""
+        known = self.of(news.user_id)
+        if news.version <= known.version:
+            return False
+        if news.present:
+            self.departed.pop(news.user_id, None)
+            self.present[news.user_id] = news.version
+        else:
+            self.present.pop(news.user_id, None)
+            self.departed.pop(news.user_id, None)
+            self.departed[news.user_id] = news.version
+            self._forget(news.version)
+        return news.present != known.present
+
+    def _forget(self, now: int) -> None:
+        """Forget departures that nothing can overtake any more, the oldest first."""
+        while len(self.departed) > REMEMBERED_DEPARTURES:
+            user_id, version = next(iter(self.departed.items()))
+            if version >= now - OVERTAKING_SECONDS * 1_000_000:
+                return
+            del self.departed[user_id]
+
+
+class Attendance:
+    """The shared view of a channel, and where single sockets differ from it."""
+
+    __slots__ = ("_apart", "_shared")
+
+    def __init__(self) -> None:
+        self._shared = View()
+        self._apart: dict[str, dict[str, Announcement]] = {}
+        """By socket and user: what a socket was told that the others were not, or not yet."""
+
+    def admit(
+        self,
+        socket_id: str,
+        listed: View,
+        held: Iterable[Announcement],
+        *,
+        first: bool,
+    ) -> list[bool]:
+        """Let in a socket that was given a list.
+
+        Args:
+            listed: the list, and who had just gone when it was made.
+            held: the news that came while it waited for the list, in order.
+            first: whether nobody else is here, so that its view is the one to share.
+
+        Returns:
+            for each of *held*, whether the socket must hear it.
+        """
+        # Late news of how somebody came who has gone since is worth nothing to this socket.
+        departed = dict(self._shared.departed)
+        for user_id, version in listed.departed.items():
+            departed[user_id] = max(version, departed.get(user_id, 0))
+        own = View(dict(listed.present), departed)
+        wanted = [own.hear(news) for news in held]
+        if first:
+            self._shared = own
+            self._apart.clear()
+            return wanted
+        differing = {user_id for user_id, _ in own.present.items() ^ self._shared.present.items()}
+        if differing:
+            self._apart[socket_id] = {user_id: own.of(user_id) for user_id in differing}
+        return wanted
+
+    def dismiss(self, socket_id: str) -> None:
+        """A socket has left."""
+        self._apart.pop(socket_id, None)
+
+    def misses(self, news: Announcement) -> bool:
+        """Whether *news* would be new to anybody here."""
+        return news.version > self._shared.of(news.user_id).version or any(
+            news.user_id in apart and news.version > apart[news.user_id].version
+            for apart in self._apart.values()
+        )
+
+    def hear(self, news: Announcement) -> tuple[bool, dict[str, bool]]:
+        """Take *news* in.
+
+        Returns:
+            whether sockets must hear it, and those for which the answer is another one.
+        """
+        wanted = self._shared.hear(news)
+        shared = self._shared.of(news.user_id)
+        own: dict[str, bool] = {}
+        for socket_id, apart in list(self._apart.items()):
+            believed = apart.get(news.user_id)
+            if believed is None:
+                continue
+            newer = news.version > believed.version
+            own[socket_id] = newer and news.present != believed.present
+            if newer:
+                apart[news.user_id] = news
+            if apart[news.user_id] == shared:
+                del apart[news.user_id]
+                if not apart:
+                    del self._apart[socket_id]
+        return wanted, own
