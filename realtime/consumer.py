@@ -10,15 +10,13 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 from channels.consumer import AsyncConsumer
-from django.conf import settings
 from django.db import DatabaseError
-from django.http.request import validate_host
 
-from realtime import applications, conf, hub, layer, lifespan
+from realtime import addresses, applications, conf, hub, layer, lifespan, metrics, peer
 from realtime.layer import Envelope, PublishFailed
+from realtime.logs import OncePerSecond
 from realtime.models import Member
 from realtime.presence import ledger
 from realtime.presence.ledger import PresenceUnavailable
@@ -27,6 +25,7 @@ from realtime.presence.store import Leave as LeaveTransition
 from realtime.protocol import messages
 from realtime.protocol.admission import check_handshake
 from realtime.protocol.app import App
+from realtime.protocol.bucket import Pace
 from realtime.protocol.connection import (
     Close,
     Connection,
@@ -49,14 +48,15 @@ from realtime.protocol.errors import (
 )
 from realtime.protocol.messages import User, encode_error, encode_event
 from realtime.protocol.names import Kind, kind_of
-from realtime.sockets import Socket
+from realtime.sockets import LAST_WORD_SECONDS, Socket, abort_of
 
 logger = logging.getLogger(__name__)
+logger.addFilter(OncePerSecond())
 
 _SUBPROTOCOL_PREFIX = "pusher-channels-protocol-"
 _SOCKET_ID_PART = 10**10
-_LAST_WORD_SECONDS = 1
-"""Ours: how long a peer that was dropped for not reading may take to read why."""
+_CHARS_OF_A_MESSAGE = 10_240
+"""Ours: a message counts once more against ``messages_per_second`` for so many characters."""
 
 
 class PusherConsumer(AsyncConsumer):
@@ -74,12 +74,14 @@ class PusherConsumer(AsyncConsumer):
         await send({"type": "websocket.accept", "subprotocol": self._subprotocol()})
         lifespan.prepare()
         self._hub, self._ledger = hub.current(), ledger.current()
+        self._loop = asyncio.get_running_loop()
+        address = peer.address(scope)
         try:
-            app, client = await self._admit()
+            with addresses.current().connection(address, self._loop.time()):
+                await self._serve(*await self._admit())
         except Fatal as error:
+            metrics.count("connections_refused", code=str(error.code))
             await self._turn_away(error)
-            return
-        await self._serve(app, client)
 
     # ---- handshake ------------------------------------------------------------------
 
@@ -96,59 +98,29 @@ class PusherConsumer(AsyncConsumer):
             app = await applications.aby_key(key)
         except DatabaseError as error:
             logger.error("an app could not be looked up: %s", error)
+            metrics.count("over_capacity", reason="database")
             raise OverCapacity from None
         if app is None:
             raise UnknownApp(key)
         client = check_handshake(
             app,
             self._scope.get("query_string", b"").decode("latin-1"),
-            secure=self._is_secure(),
+            secure=peer.is_secure(self._scope),
             connections=self._hub.connections(app.id),
         )
-        if not self._origin_is_allowed(app.allowed_origins):
+        if not peer.origin_is_allowed(self._scope, app.allowed_origins):
             raise Unauthorized("Origin not allowed")
         # While this process stops, not 4200: the client would be back at once, and here.
-        if self._hub.stopping or self._hub.connections() >= conf.get().max_connections:
+        full = self._hub.connections() >= conf.get().max_connections
+        if self._hub.stopping or full:
+            reason = "stopping" if self._hub.stopping else "process"
+            metrics.count("over_capacity", reason=reason)
             raise OverCapacity
         return app, client
 
-    def _header(self, name: bytes) -> str | None:
-        for key, value in self._scope["headers"]:
-            if key == name:
-                return str(value.decode("latin-1"))
-        return None
-
-    def _is_secure(self) -> bool:
-        if self._scope.get("scheme") in ("wss", "https"):
-            return True
-        trusted: tuple[str, str] | None = getattr(settings, "SECURE_PROXY_SSL_HEADER", None)
-        if trusted is None:
-            return False
-        name, expected = trusted
-        header = name.removeprefix("HTTP_").replace("_", "-").lower().encode()
-        given = self._header(header)
-        return given is not None and given.split(",")[0].strip() == expected
-
-    def _origin_is_allowed(self, allowed: Sequence[str]) -> bool:
-        """Compare by scheme, host and port; native clients send no origin."""
-        origin = self._header(b"origin")
-        if origin is None or "*" in allowed:
-            return True
-        try:
-            given = urlsplit(origin)
-            if allowed:
-                return any(_same_origin(given, urlsplit(item)) for item in allowed)
-            port = given.port
-        except ValueError:
-            return False
-        hosts = settings.ALLOWED_HOSTS
-        if settings.DEBUG and not hosts:
-            hosts = [".localhost", "127.0.0.1", "[::1]"]
-        host = given.netloc.rpartition("@")[2].removesuffix(f":{port}")
-        return bool(host) and validate_host(host.lower(), hosts)
-
     async def _turn_away(self, error: Fatal) -> None:
-        with suppress(OSError):  # the peer may be gone before it hears of it
+        # The peer may be gone before it hears of it, or (RuntimeError) the server closed by itself.
+        with suppress(OSError, RuntimeError):
             await self._send({"type": "websocket.send", "text": encode_error(error)})
             await self._send(
                 {"type": "websocket.close", "code": error.code, "reason": close_reason(error)}
@@ -157,20 +129,26 @@ class PusherConsumer(AsyncConsumer):
     # ---- conversation ---------------------------------------------------------------
 
     async def _serve(self, app: App, client: str) -> None:
-        loop = asyncio.get_running_loop()
-        config = conf.get()
+        config, now = conf.get(), self._loop.time()
         socket_id = f"{secrets.randbelow(_SOCKET_ID_PART)}.{secrets.randbelow(_SOCKET_ID_PART)}"
         self._app = app
-        self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._connection = Connection(
             app,
             socket_id,
-            now=loop.time(),
+            now=now,
             activity_timeout=config.activity_timeout_seconds,
             answers_ping=client == "js",
             ping_seconds=config.ping_seconds,
             pong_seconds=config.pong_seconds,
+        )
+        limits = app.limits
+        self._pace = Pace(
+            limits.messages_per_second,
+            # A page that comes back asks for all its channels at once.
+            max(limits.messages_per_second, limits.subscriptions_per_connection),
+            patience=limits.flood_seconds,
+            now=now,
         )
         task = asyncio.current_task()
         self._socket = Socket(
@@ -179,6 +157,7 @@ class PusherConsumer(AsyncConsumer):
             self._send,
             backlog_chars=app.limits.backlog_chars,
             drop=task.cancel if task is not None else lambda: None,
+            abort=abort_of(self._scope),
         )
         self._user_id: str | None = None
         self._shown: dict[str, str] = {}
@@ -191,12 +170,13 @@ class PusherConsumer(AsyncConsumer):
             await self._converse()
         except PublishFailed as error:
             logger.error("a connection was turned away: %s", error)
-            await self._turn_away(OverCapacity())
+            metrics.count("over_capacity", reason="layer")
+            raise OverCapacity from None
         except asyncio.CancelledError:
             if not self._socket.dropped:
                 raise
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_WORD_SECONDS):
+                async with asyncio.timeout(LAST_WORD_SECONDS):
                     await self._turn_away(OverCapacity())
         except Exception:
             logger.exception("connection %s of app %s failed", socket_id, app.id)
@@ -218,12 +198,33 @@ class PusherConsumer(AsyncConsumer):
             else:
                 effects = self._connection.receive(text, self._loop.time())
             await self._apply(effects)
+            await self._hold_back(1 + len(text or "") // _CHARS_OF_A_MESSAGE)
+
+    async def _hold_back(self, cost: int) -> None:
+        """Read a fast peer no faster than its rate, and give up one that goes on for long.
+
+        Waiting is enough where the server stops reading when we do.  Daphne reads on and
+        keeps what it read, so there is an end to it.
+        """
+        now, flood = self._loop.time(), self._pace.held_since
+        seconds = self._pace.pause(now, cost)
+        if not seconds or self._socket.over:
+            return
+        if self._pace.held_since != flood:
+            metrics.count("connections_throttled")
+        if self._pace.is_flooding(now):
+            metrics.count("over_capacity", reason="flood")
+            await self._apply(self._connection.end(OverCapacity()))
+            return
+        await asyncio.sleep(seconds)
 
     async def _apply(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Send(text):
+                case Send(text, refused):
                     self._socket.push(text)
+                    if refused:
+                        metrics.count("messages_refused", reason=refused)
                 case Join(channel, member):
                     await self._join(channel, member)
                 case Leave(channel, member):
@@ -258,17 +259,20 @@ class PusherConsumer(AsyncConsumer):
             await self._refuse(channel, error)
         else:
             await self._apply(self._connection.joined(channel, roster.text if roster else None))
-            self._hub.release(app_id, channel, self._socket, roster.versions if roster else None)
+            self._hub.release(app_id, channel, self._socket, roster.view if roster else None)
             self._count(channel)
 
     async def _send_away(self, error: PublishFailed | PresenceUnavailable) -> None:
         """Close: a client repeats what was refused after a new connection only."""
         logger.error("a connection was sent away: %s", error)
+        reason = "layer" if isinstance(error, PublishFailed) else "presence"
+        metrics.count("over_capacity", reason=reason)
         await self._apply(self._connection.end(OverCapacity()))
 
     async def _refuse(self, channel: str, error: SubscriptionRefused) -> None:
         self._hub.leave(self._app.id, channel, self._socket)
         self._hide(channel)
+        self._count(channel)
         await self._apply(self._connection.refused(channel, error))
 
     def _leave(self, channel: str, member: messages.Member | None) -> None:
@@ -298,6 +302,7 @@ class PusherConsumer(AsyncConsumer):
             await layer.publish([envelope])
         except PublishFailed as error:
             logger.error("a client event was lost: %s", error)
+            metrics.count("messages_refused", reason="client_event_lost")
             refusal = BadMessage("Client event could not be delivered, try again later")
             self._socket.push(encode_error(refusal))
 
@@ -349,14 +354,3 @@ class PusherConsumer(AsyncConsumer):
             self._hub.forget(self._user_id, self._socket)
             self._record_leave(Member.ONLINE, self._user_id)
         self._hub.dismiss(self._socket)
-
-
-def _same_origin(given: Any, allowed: Any) -> bool:  # Any: urllib's result types
-    return bool(given.hostname) and (
-        (given.scheme, given.hostname, _port(given))
-        == (allowed.scheme, allowed.hostname, _port(allowed))
-    )
-
-
-def _port(parts: Any) -> int | None:
-    return parts.port or {"http": 80, "https": 443}.get(parts.scheme)

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import logging
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -18,9 +19,10 @@ from django.conf import settings as django_settings
 from django.db import OperationalError, connections
 from django.db.backends.signals import connection_created
 
-from realtime import conf, hub
+from realtime import conf, hub, metrics, outbox
 from realtime.asgi import get_asgi_application
 from realtime.layer import EVENT, MARKER
+from realtime.logs import OncePerSecond
 from realtime.presence import ledger
 from realtime.protocol.app import App
 from realtime.sockets import Socket
@@ -81,6 +83,10 @@ class SpyLayer(InMemoryChannelLayer):
         self.broken = False
         self.deaf = False
         """Whether everything is taken and nothing arrives, as over a link half of which is gone."""
+        self.deaf_groups: set[str] = set()
+        """Groups of which nothing arrives."""
+        self.markerless = False
+        """Whether everything arrives but markers."""
         self.gates: dict[str, asyncio.Event] = {}
         """Groups that are joined and left only once their event is set."""
 
@@ -105,7 +111,8 @@ class SpyLayer(InMemoryChannelLayer):
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         self._answer()
         self.sent.append((group, message))
-        if not self.deaf:
+        lost = self.markerless and message["type"] == MARKER
+        if not (lost or self.deaf or group in self.deaf_groups):
             await super().group_send(group, message)
 
     async def group_add(self, group: str, channel: str) -> None:
@@ -152,10 +159,10 @@ class LateLayer(SpyLayer):
 
 
 class MarkerlessLayer(SpyLayer):
-    """Delivers everything but markers."""
+    """Delivers everything but the markers that follow a join."""
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
-        if message["type"] != MARKER:
+        if message["type"] != MARKER or group.startswith("realtime.echo."):
             await super().group_send(group, message)
 
 
@@ -187,6 +194,27 @@ def _own_signal_handlers() -> Iterator[None]:
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def _talkative_log() -> None:
+    """No sentence of an earlier test counts as said a moment ago."""
+    for logger in list(logging.root.manager.loggerDict.values()):
+        for item in getattr(logger, "filters", ()):
+            if isinstance(item, OncePerSecond):
+                item._last.clear()
+
+
+@pytest.fixture
+def counted() -> Callable[..., int]:
+    """How much a counter has grown in this test."""
+    before = metrics.snapshot()
+
+    def grown(name: str, value: str = "") -> int:
+        key = f"realtime_{name}_total"
+        return metrics.snapshot()[key][value] - before[key][value]
+
+    return grown
 
 
 @pytest.fixture
@@ -223,7 +251,9 @@ async def process(transactional_db: None, layer: Any) -> AsyncIterator[None]:
     loop.set_default_executor(threads)
     yield
     layer.repair()
-    local_ledger, local_hub = ledger.peek(), hub.peek()
+    local_ledger, local_hub, local_outbox = ledger.peek(), hub.peek(), outbox.peek()
+    if local_outbox is not None:
+        await local_outbox.stop()
     if local_ledger is not None:
         await local_ledger.stop()
     if local_hub is not None:

@@ -236,6 +236,71 @@ async def test_a_process_that_is_full_takes_no_more_connections(connect, refused
     assert await refused() == (4100, "Over capacity")
 
 
+HOME = ("8.8.8.8", 5000)
+"""Client host and port of a peer on the internet."""
+
+
+@pytest.fixture
+def connect_from(new_client, refused):
+    """Connects a peer that has an address; how it was refused, or a client."""
+
+    async def connect(client_address, *headers, let_in=True):
+        client = new_client(headers=list(headers))
+        client.scope["client"] = client_address
+        if let_in:
+            return await client.open()
+        await client.upgrade()
+        await client.frame()
+        return await client.closed()
+
+    return connect
+
+
+async def test_an_address_with_enough_connections_gets_no_more(connect_from, configure, counted):
+    configure(MAX_CONNECTIONS_PER_IP=2)
+    first = await connect_from(HOME)
+    await connect_from(HOME)
+
+    assert await connect_from(HOME, let_in=False) == (4100, "Over capacity")
+    assert counted("connections_refused", "4100") == counted("over_capacity", "address") == 1
+
+    await connect_from(("9.9.9.9", 5000))
+    await first.leave()
+    await connect_from(HOME)
+
+
+async def test_an_address_may_not_connect_all_the_time(connect_from, configure):
+    configure(CONNECTS_PER_SECOND_PER_IP=1)
+    for _ in range(10):
+        await (await connect_from(HOME)).leave()
+
+    assert await connect_from(HOME, let_in=False) == (4100, "Over capacity")
+
+
+async def test_handshakes_that_are_refused_count_too(new_client, connect_from, configure):
+    configure(CONNECTS_PER_SECOND_PER_IP=1)
+    for _ in range(10):
+        client = new_client(f"/app/nobody?{QUERY}")
+        client.scope["client"] = HOME
+        await client.upgrade()
+        assert (await client.frame())["data"]["code"] == 4001
+
+    assert await connect_from(HOME, let_in=False) == (4100, "Over capacity")
+
+
+async def test_the_header_of_a_proxy_names_the_address_where_a_setting_says_so(
+    connect_from, configure
+):
+    configure(MAX_CONNECTIONS_PER_IP=1, CLIENT_IP_HEADER="X-Forwarded-For")
+    proxy, name = ("10.0.0.2", 5000), b"x-forwarded-for"
+
+    await connect_from(proxy, (name, b"9.9.9.9"))
+    await connect_from(proxy, (name, b"8.8.8.8"))
+
+    forged = (name, b"7.7.7.7, 9.9.9.9")
+    assert (await connect_from(proxy, forged, let_in=False))[0] == 4100
+
+
 async def test_a_process_that_stops_takes_no_more_connections(connect, refused):
     client = await connect()
     await hub.current().drain(0.01)
@@ -367,6 +432,112 @@ async def test_a_message_over_the_limit_closes_the_connection(connect, configure
     await client.send_to('{"event":"pusher:ping"}'.ljust(101))
 
     assert await client.closed() == (1009, "Message too large")
+
+
+def pings(client, count):
+    return [client.send_to('{"event":"pusher:ping"}') for _ in range(count)]
+
+
+async def answers(client, count):
+    return [(await client.event())[0] for _ in range(count)]
+
+
+async def test_a_connection_at_its_rate_is_not_held_back(connect, configure, counted):
+    configure(LIMITS={"MESSAGES_PER_SECOND": 1, "SUBSCRIPTIONS_PER_CONNECTION": 10})
+    client = await connect()
+
+    for ping in pings(client, 10):
+        await ping
+
+    assert await answers(client, 10) == ["pusher:pong"] * 10
+    assert counted("connections_throttled") == 0
+
+
+async def test_a_faster_connection_is_read_later_and_loses_nothing(connect, configure, counted):
+    configure(LIMITS={"MESSAGES_PER_SECOND": 50, "SUBSCRIPTIONS_PER_CONNECTION": 10})
+    client, loop = await connect(), asyncio.get_running_loop()
+    for number in range(60):
+        await client.ask(f"room-{number}")
+    started = loop.time()
+
+    frames = [await client.frame() for _ in range(110)]
+
+    # Ten subscriptions, then a refusal for each channel beyond, in order.
+    assert [frame["channel"] for frame in frames if "channel" in frame] == [
+        f"room-{number}" for number in range(60)
+    ]
+    assert loop.time() - started >= 9 / 50
+    assert counted("connections_throttled") == 1
+    assert counted("messages_refused", "subscription") == 50
+
+
+async def test_a_connection_that_goes_on_flooding_is_sent_away(connect, configure, counted):
+    configure(
+        LIMITS={
+            "MESSAGES_PER_SECOND": 20,
+            "SUBSCRIPTIONS_PER_CONNECTION": 1,
+            "FLOOD_SECONDS": 1,
+        }
+    )
+    client = await connect()
+    for ping in pings(client, 200):
+        await ping
+
+    read = 0
+    while (frame := await client.frame())["event"] == "pusher:pong":
+        read += 1
+
+    assert frame["data"]["code"] == 4100
+    assert await client.closed() == (4100, "Over capacity")
+    assert 20 <= read < 60
+    assert counted("over_capacity", "flood") == 1
+
+
+async def test_a_peer_that_leaves_while_it_is_held_back_is_gone_soon(connect, configure):
+    configure(LIMITS={"MESSAGES_PER_SECOND": 5, "SUBSCRIPTIONS_PER_CONNECTION": 1})
+    client = await connect()
+    for ping in pings(client, 6):
+        await ping
+
+    await client.leave()
+
+    assert hub.current().connections() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "malformed"),
+        ('{"event":"client-x","channel":"private-x","data":{}}', "not_allowed"),
+        ('{"event":"pusher:subscribe","data":{"channel":"private-x"}}', "subscription"),
+    ],
+)
+async def test_what_is_refused_is_counted(connect, counted, text, reason):
+    client = await connect()
+
+    await client.send_to(text)
+
+    await client.event()
+    assert counted("messages_refused", reason) == 1
+
+
+async def test_client_events_over_their_rate_are_counted(connect, configure, counted):
+    configure(LIMITS={"CLIENT_EVENTS_PER_SECOND": 1})
+    client = await connect()
+    await client.subscribe("private-x")
+
+    for _ in range(3):
+        await client.say("client-x", channel="private-x")
+
+    assert [(await client.event())[1]["code"] for _ in range(2)] == [4301] * 2
+    assert counted("messages_refused", "client_event_rate") == 2
+
+
+async def test_a_handshake_that_is_refused_is_counted(refused, counted):
+    await refused(f"/app/nobody?{QUERY}")
+
+    assert counted("connections_refused", "4001") == 1
+    assert counted("connections_refused", "4100") == 0
 
 
 async def test_after_a_close_only_the_disconnect_is_of_interest(connect):
@@ -979,7 +1150,7 @@ async def test_a_peer_that_does_not_read_is_dropped(
     process, application, configure, monkeypatch, caplog
 ):
     configure(LIMITS={"BACKLOG_CHARS": 1_000})
-    monkeypatch.setattr(consumer, "_LAST_WORD_SECONDS", 0.01)
+    monkeypatch.setattr(consumer, "LAST_WORD_SECONDS", 0.01)
     arrived, sent, reads = asyncio.Queue(), [], asyncio.Event()
     reads.set()
 

@@ -12,7 +12,7 @@ from django.apps import apps
 from django.conf import global_settings
 
 import realtime
-from realtime import checks, conf, consumer, urls
+from realtime import checks, conf, consumer, metrics, urls
 from realtime.api import moderation_views
 from realtime.protocol import connection, errors
 from realtime.protocol.app import Limits
@@ -108,6 +108,35 @@ def test_every_setting_is_listed_with_its_default(title, described):
     assert {key: cells[0] for key, cells in listed.items()} == {
         field.name.upper(): f"`{default_of(field)!r}`" for field in dataclasses.fields(described)
     }
+
+
+def test_every_counter_is_listed_with_its_label_and_meaning():
+    described = {
+        f"realtime_{name}_total": [
+            f"`{counter.label}`: " + ", ".join(f"`{value}`" for value in counter.values)
+            if counter.label
+            else "",
+            counter.meaning,
+        ]
+        for name, counter in metrics.COUNTERS.items()
+    }
+    listed = first_codes(reference("metrics").partition("(reasons-for-4100)=")[0])
+
+    assert listed == described
+
+
+def test_every_reason_for_4100_is_listed_with_what_to_do():
+    listed = first_codes(section(reference("metrics"), "## Reasons for 4100"))
+
+    assert set(listed) - {"reason"} == set(metrics.COUNTERS["over_capacity"].values)
+    assert all(all(cells) for cells in listed.values())
+
+
+@every_page
+def test_no_page_names_a_counter_that_does_not_exist(name):
+    named = set(re.findall(r"\brealtime_\w+_total\b", PAGES[name]))
+
+    assert named <= set(metrics.snapshot())
 
 
 def known_upper_case_names():
@@ -303,9 +332,11 @@ def test_every_management_command_is_listed():
         for package in ("realtime", "project")
         for path in (ROOT / package).glob("**/management/commands/[!_]*.py")
     ]
-    listed = first_codes(section(reference("commands"), "## manage.py, in the reference site"))
+    headings = ("## manage.py, of the app", "## manage.py, in the reference site")
+    tables = [section(reference("commands"), heading) for heading in headings]
+    listed = {code for table in tables for code in first_codes(table) if " " in code}
 
-    assert set(listed) == {f"manage.py {path.stem}" for path in files}
+    assert listed == {f"manage.py {path.stem}" for path in files}
 
 
 @every_page

@@ -4,6 +4,7 @@ Nothing is told about apps before the signature is right: an unknown app, a fore
 a wrong signature all answer 401.
 """
 
+import logging
 import time
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
@@ -13,9 +14,13 @@ from rest_framework.exceptions import APIException, AuthenticationFailed, Permis
 from rest_framework.request import Request
 
 from realtime import applications, conf
+from realtime.logs import OncePerSecond
 from realtime.protocol.app import App
-from realtime.protocol.errors import SignatureError
+from realtime.protocol.errors import SignatureError, StaleTimestamp
 from realtime.protocol.signing import single_parameters, verify_request
+
+logger = logging.getLogger(__name__)
+logger.addFilter(OncePerSecond())
 
 
 class PayloadTooLarge(APIException):
@@ -65,6 +70,9 @@ class PusherSignature(BaseAuthentication):
                 now=time.time(),
             )
         except SignatureError as error:
+            if isinstance(error, StaleTimestamp):
+                # If it is the clock of this server that is wrong, somebody has to be told.
+                logger.warning("refused a call of the HTTP API: %s", error)
             raise AuthenticationFailed(str(error)) from None
         if self._app_id(request) not in (None, app.id):
             raise AuthenticationFailed("Unknown auth_key")

@@ -10,6 +10,7 @@ from django.db import DatabaseError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.decorators import method_decorator
+from django.utils.log import log_response
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import APIException, ParseError
@@ -18,14 +19,17 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from realtime import moderation, queries, triggers
+from realtime import metrics, moderation, queries, triggers
 from realtime.api.authentication import AppCaller, PayloadTooLarge, PusherSignature
+from realtime.api.throttling import TooManyEvents, spend
 from realtime.layer import PublishFailed
+from realtime.logs import OncePerSecond
 from realtime.protocol.app import App
 from realtime.protocol.errors import BadMessage, DataTooLarge, RealtimeError
 from realtime.protocol.messages import load_json
 
 logger = logging.getLogger(__name__)
+logger.addFilter(OncePerSecond())
 
 
 class Unavailable(APIException):
@@ -81,11 +85,12 @@ class PusherView(APIView):
 
     def handle_exception(self, exc: Exception) -> HttpResponseBase:  # type: ignore[override]
         """Answer errors as text, in the words of the caller."""
+        why: Exception | None = None
         match exc:
             case DataTooLarge():
                 exc = PayloadTooLarge(str(exc))
             case PublishFailed() | DatabaseError():
-                logger.error("a call of the HTTP API failed: %s", exc)
+                why = exc
                 exc = Unavailable()
             case RealtimeError():
                 exc = ParseError(str(exc))
@@ -94,7 +99,20 @@ class PusherView(APIView):
         response = _text(str(exc.detail), exc.status_code)
         if exc.status_code == 401:
             response["WWW-Authenticate"] = self.get_authenticate_header(self.request)
+        if isinstance(exc, TooManyEvents):
+            response["Retry-After"] = str(exc.wait)
+        self._note(response, why)
         return response
+
+    def _note(self, response: HttpResponse, why: Exception | None) -> None:
+        """Count and log a refusal; Django logs no response for a second time."""
+        status, request = response.status_code, self.request._request
+        metrics.count("api_requests_refused", status=str(status))
+        if why is not None:
+            sentence, word = "a call of the HTTP API failed: %s", str(why)
+        else:
+            sentence, word = f"a call of the HTTP API was refused with {status}: %s", request.path
+        log_response(sentence, word, response=response, request=request, logger=logger)
 
 
 class EventsView(PusherView):
@@ -114,6 +132,7 @@ class EventsView(PusherView):
             _optional_text(body, "socket_id"),
         )
         queries.check_attributes(attributes)
+        spend(self.app, len(envelopes))
         # Counted before sending: a failure after it would ask the caller to send once more.
         answer = {"channels": queries.attributes_of(self.app, wanted)} if wanted else {}
         triggers.send_now(envelopes)
@@ -141,6 +160,7 @@ class BatchEventsView(PusherView):
         envelopes = triggers.encode_batch(self.app, batch)
         for wanted in attributes:
             queries.check_attributes(wanted)
+        spend(self.app, len(envelopes))
         answer = {"batch": self._counts(batch, attributes)} if any(attributes) else {}
         triggers.send_now(envelopes)
         return Response(answer)

@@ -33,6 +33,12 @@ class Limits:
     """Ours: unreadable messages in a row before a connection is closed with 1008."""
     subscriptions_per_connection: int = 1_000
     """Ours: channels one connection may be subscribed to at a time."""
+    messages_per_second: int = 500
+    """Ours: messages of one connection; beyond it the server reads no faster."""
+    flood_seconds: int = 30
+    """Ours: how long a connection may send faster than that before it is closed with 4100."""
+    api_events_per_second: int | None = None
+    """Ours: events of the HTTP API per server process, one per channel; more get 429."""
     backlog_chars: int = 1_048_576
     """Ours: unsent characters after which a slow socket is dropped."""
 

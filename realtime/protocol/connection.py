@@ -10,11 +10,12 @@ While such a question is open the caller reads no further message, so a client's
 messages keep their order.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from realtime.protocol import messages, signing
 from realtime.protocol.app import App
+from realtime.protocol.bucket import Bucket
 from realtime.protocol.errors import (
     BadMessage,
     Fatal,
@@ -48,6 +49,8 @@ class Send:
     """Push this text to the client."""
 
     text: str
+    refused: str = field(default="", compare=False)
+    """What it refuses, one word for the counters; empty for everything but errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,6 @@ class Connection:
     __slots__ = (
         "_activity_timeout",
         "_allowance",
-        "_allowance_at",
         "_answers_ping",
         "_last_heard",
         "_malformed",
@@ -147,8 +149,8 @@ class Connection:
         self._pong_seconds = pong_seconds
         self._last_heard = now
         self._pinged_at: float | None = None
-        self._allowance = float(app.limits.client_events_per_second)
-        self._allowance_at = now
+        rate = app.limits.client_events_per_second
+        self._allowance = Bucket(rate, rate, now)
         self._malformed = 0
 
     # ---- what the client does -------------------------------------------------------
@@ -187,8 +189,10 @@ class Connection:
                     return self._client_event(event, now)
                 case proof:
                     return self._sign_in(proof)
+        except RateLimited as error:
+            return [Send(messages.encode_error(error), "client_event_rate")]
         except BadMessage as error:
-            return [Send(messages.encode_error(error))]
+            return [Send(messages.encode_error(error), "not_allowed")]
 
     def receive_bytes(self) -> list[Effect]:
         """React to a binary frame, which no version of the protocol has."""
@@ -212,7 +216,7 @@ class Connection:
         """Refuse a subscription in both ways clients listen for."""
         self._subscriptions.pop(channel, None)
         return [
-            Send(messages.encode_error(error)),
+            Send(messages.encode_error(error), "subscription"),
             Send(messages.encode_subscription_error(channel, error)),
         ]
 
@@ -223,7 +227,7 @@ class Connection:
 
     def sign_in_refused(self, error: BadMessage) -> list[Effect]:
         """Refuse a sign-in.  The connection stays: closing would stop pusher-js for good."""
-        return [Send(messages.encode_error(error))]
+        return [Send(messages.encode_error(error), "not_allowed")]
 
     def end(self, error: Fatal) -> list[Effect]:
         """Close from our side, with the frame that says why."""
@@ -341,7 +345,8 @@ class Connection:
             )
         if event.channel not in self._subscriptions:
             raise _not_subscribed(event.channel)
-        self._spend_allowance(now)
+        if not self._allowance.take(now):
+            raise RateLimited
         if _utf8_length(event.data) > limits.event_data_bytes:
             raise BadMessage(
                 "The data content of this event exceeds the allowed maximum"
@@ -350,15 +355,6 @@ class Connection:
         member = self._subscriptions[event.channel]
         user_id = member.user_id if member else None
         return [Publish(event.channel, event.event, event.data, user_id)]
-
-    def _spend_allowance(self, now: float) -> None:
-        """A bucket that holds one second's worth of client events and refills steadily."""
-        rate = self.app.limits.client_events_per_second
-        self._allowance = min(rate, self._allowance + (now - self._allowance_at) * rate)
-        self._allowance_at = now
-        if self._allowance < 1:
-            raise RateLimited
-        self._allowance -= 1
 
     def _sign_in(self, proof: SignIn) -> list[Effect]:
         signing.verify_user_auth(
@@ -375,7 +371,7 @@ class Connection:
         self._malformed += 1
         if self._malformed > self.app.limits.malformed_messages:
             return [Close(1008, "Too many invalid messages")]
-        return [Send(messages.encode_error(error))]
+        return [Send(messages.encode_error(error), "malformed")]
 
     def _fail(self, error: Fatal) -> list[Effect]:
         return [Send(messages.encode_error(error)), Close(error.code, close_reason(error))]

@@ -3,6 +3,7 @@
     RealtimeError
     ├── InvalidTrigger          a call of the site's own code breaks a limit
     ├── SignatureError          an HTTP request is not signed by the app
+    │   └── StaleTimestamp      or not lately, by our clock
     └── ProtocolError           a client message we refuse
         ├── BadMessage          unreadable, or not allowed now; the connection stays
         │   └── RateLimited     4301, the one numbered error that does not close
@@ -33,6 +34,10 @@ class DataTooLarge(InvalidTrigger):
 
 class SignatureError(RealtimeError):
     """An HTTP request is not signed by the app it names.  The text is safe to show."""
+
+
+class StaleTimestamp(SignatureError):
+    """An HTTP request was signed too long ago, or one of the two clocks is wrong."""
 
 
 class ProtocolError(RealtimeError):

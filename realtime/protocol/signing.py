@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from realtime.protocol.app import App
-from realtime.protocol.errors import BadMessage, SignatureError, SubscriptionRefused
+from realtime.protocol.errors import BadMessage, SignatureError, StaleTimestamp, SubscriptionRefused
 from realtime.protocol.names import is_channel_name, is_socket_id
 
 REQUEST_AGE_SECONDS: Final = 600
@@ -162,7 +162,7 @@ def _check_timestamp(text: str | None, now: float) -> None:
         raise SignatureError("Timestamp required")
     if abs(now - int(text)) >= REQUEST_AGE_SECONDS:
         given = _iso(int(text))
-        raise SignatureError(
+        raise StaleTimestamp(
             f"Timestamp expired: Given timestamp ({given}) not within {REQUEST_AGE_SECONDS}s"
             f" of server time ({_iso(int(now))})"
         )

@@ -158,6 +158,14 @@ def test_a_refusal_asks_for_no_password_and_is_text(api):
     assert response["WWW-Authenticate"] == "Pusher"
 
 
+def test_a_clock_that_is_wrong_is_told_in_the_log_once(api, caplog, layer):
+    for _ in range(3):
+        api.post(EVENTS, EVENT, sign_with={"auth_timestamp": "1353088179"})
+
+    [line] = [item for item in caplog.messages if "Timestamp expired" in item]
+    assert "not within 600s of server time" in line
+
+
 @pytest.mark.spec(156)
 @pytest.mark.parametrize(("off", "status"), [(599, 200), (-599, 200), (600, 401), (-600, 401)])
 def test_a_signature_holds_ten_minutes(api, clock, off, status):

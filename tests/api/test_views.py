@@ -6,8 +6,19 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection
 
+from realtime.api import throttling
+
 EVENTS, BATCH = "/apps/3/events", "/apps/3/batch_events"
 EVENT = {"name": "greet", "channel": "room", "data": "hello"}
+
+
+@pytest.fixture
+def one_moment(monkeypatch):
+    """The allowance of an app is full, and no time passes."""
+    throttling._budgets.clear()
+    monkeypatch.setattr(throttling, "monotonic", lambda: 100.0)
+    yield
+    throttling._budgets.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -333,7 +344,50 @@ def test_a_layer_that_is_away_is_unavailable(api, layer, caplog, path, body):
     layer.broken = True
 
     assert answer(api.post(path, body)) == (503, "Service unavailable, try again later\n")
-    assert "a call of the HTTP API failed" in caplog.text
+    [record] = [item for item in caplog.records if item.levelname == "ERROR"]
+    assert record.name == "realtime.api.views"
+    assert "a call of the HTTP API failed: the channel layer does not answer" in caplog.text
+
+
+def test_a_flood_of_refused_calls_is_one_line(api, caplog, counted):
+    for _ in range(20):
+        assert api.post(EVENTS, b"{").status_code == 400
+        assert api.post(EVENTS, EVENT, secret="wrong").status_code == 401
+
+    assert [item.getMessage() for item in caplog.records] == [
+        "a call of the HTTP API was refused with 400: /apps/3/events",
+        "a call of the HTTP API was refused with 401: /apps/3/events",
+    ]
+    assert counted("api_requests_refused", "400") == 20
+    assert counted("api_requests_refused", "401") == 20
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [(EVENTS, {**EVENT, "channels": ["a", "b", "c"]}), (BATCH, {"batch": [EVENT] * 3})],
+)
+def test_an_app_that_sends_too_much_is_told_when_to_come_back(
+    api, configure, layer, counted, one_moment, path, body
+):
+    configure(LIMITS={"API_EVENTS_PER_SECOND": 3})
+    assert api.post(path, body).status_code == 200
+
+    response = api.post(path, body)
+
+    assert answer(response) == (429, "Too many events, try again in 1 s\n")
+    assert response["Retry-After"] == "1"
+    assert len(layer.events()) == 3
+    assert counted("api_requests_refused", "429") == 1
+
+
+def test_calls_that_break_another_limit_spend_nothing(api, configure, one_moment):
+    configure(LIMITS={"API_EVENTS_PER_SECOND": 2})
+
+    for _ in range(5):
+        assert api.post(EVENTS, {**EVENT, "channel": "no spaces"}).status_code == 400
+
+    assert api.post(EVENTS, EVENT).status_code == 200
+    assert api.get("/apps/3/channels").status_code == 200
 
 
 def test_a_database_that_is_away_is_unavailable(api):
