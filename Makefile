@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo serve install test test-fast test-postgres test-e2e test-newest \
+.PHONY: help run demo serve install test test-fast test-postgres test-e2e test-faults test-newest \
 	check fix bench faults docs lock clean
 
 PORT ?= 8000
@@ -13,9 +13,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 BIN := .venv/bin
 PYTEST := -m pytest
-# The rows of the fault table are run by `make faults`: some ask for what is not built yet.
-FAST_TESTS := tests --ignore=tests/e2e --ignore=tests/benchmarks \
-	--ignore=tests/chaos/test_short_lane.py
+FAST_TESTS := tests --ignore=tests/e2e --ignore=tests/benchmarks
 # Tests that reach the database.  The pure protocol and the benchmarks do not.
 DATABASE_TESTS := $(FAST_TESTS) --ignore=tests/protocol
 UV_COMPILE := $(BIN)/uv pip compile --quiet --all-extras --group dev --upgrade --generate-hashes \
@@ -51,7 +49,7 @@ node_modules/.installed: package.json package-lock.json scripts/install-node | .
 	@scripts/install-node
 	@touch $@
 
-test: test-fast test-postgres test-e2e test-newest ## set up and run every test
+test: test-fast test-postgres test-e2e test-faults test-newest ## set up and run every test
 
 test-fast: install ## fast tests on SQLite
 	$(BIN)/python $(PYTEST) $(FAST_TESTS)
@@ -64,6 +62,10 @@ test-e2e: install ## real servers, browsers, clients and libraries
 	@scripts/install-package "/usr/lib/postgresql/*/bin/initdb" postgresql
 	@scripts/install-package /usr/bin/chromium chromium
 	$(BIN)/python $(PYTEST) tests/e2e
+
+test-faults: install ## the rows of the fault table that take three minutes together
+	@scripts/install-package "/usr/lib/postgresql/*/bin/initdb" postgresql
+	$(BIN)/python -m tests.chaos --lane short
 
 test-newest: ## fast tests on Python 3.13 with Django 6.1
 	@if [ -n "$(call find-python,3.13)" ]; then \
@@ -92,6 +94,7 @@ bench: install ## run the benchmarks and print their table
 
 faults: install ## inject faults and check the promises: all rows, or ROW=A1 [SEED=n]
 	@scripts/install-package "/usr/lib/postgresql/*/bin/initdb" postgresql
+	@scripts/install-package "/usr/lib/*/faketime/libfaketime.so.1" faketime
 	$(BIN)/python -m tests.chaos $(if $(ROW),--row $(ROW)) $(if $(SEED),--seed $(SEED))
 
 docs: install ## build the docs; warnings are errors

@@ -10,13 +10,32 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from realtime import metrics
+from realtime.protocol.errors import OverCapacity
+
 logger = logging.getLogger(__name__)
+
+ABORT: Final = "realtime.abort"
+"""ASGI extension of ours: ``scope["extensions"][ABORT]["abort"]()`` ends the connection."""
+
+LAST_WORD_SECONDS: Final = 1
+"""Ours: how long a peer that was dropped for not reading may take to read why."""
+
+CLOSING_SECONDS: Final = 5
+"""Ours: how long a close may wait behind what the peer has not read yet."""
 
 NORMAL_CLOSURE: Final = 1000
 FIRST_LIBRARY_CODE: Final = 3000
 """RFC 6455, 7.4.2: codes below are for the protocol itself."""
 
 Sender = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+def abort_of(scope: Any) -> Callable[[], object]:  # Any: ASGI
+    """What ends the TCP connection of *scope* at once; nothing where the server has no such."""
+    offered = (scope.get("extensions") or {}).get(ABORT, {})
+    abort: Callable[[], object] = offered.get("abort", lambda: None)
+    return abort
 
 
 class Socket:
@@ -26,9 +45,12 @@ class Socket:
         send: ASGI's ``send`` of the connection; it may wait for as long as the peer likes.
         backlog_chars: unsent characters after which the peer counts as too slow.
         drop: called once, when it is; must not raise.  The connection is over by then.
+        abort: ends the TCP connection at once; called ``LAST_WORD_SECONDS`` after *drop*,
+            because a server waits for ever to send the rest to a peer that does not read.
     """
 
     __slots__ = (
+        "_abort",
         "_backlog_chars",
         "_close",
         "_drop",
@@ -50,12 +72,14 @@ class Socket:
         *,
         backlog_chars: int,
         drop: Callable[[], object],
+        abort: Callable[[], object] = lambda: None,
     ) -> None:
         self.app_id = app_id
         self.socket_id = socket_id
         self._send = send
         self._backlog_chars = backlog_chars
         self._drop = drop
+        self._abort = abort
         self._unsent = 0
         self._waiting: deque[str] = deque()
         self._writer: asyncio.Task[None] | None = None
@@ -77,13 +101,18 @@ class Socket:
             self._writer = asyncio.create_task(self._write())
 
     def close(self, code: int, reason: str) -> None:
-        """Close once everything pushed before has left; later pushes are ignored."""
+        """Close once everything pushed before has left; later pushes are ignored.
+
+        A peer that does not read on for ``CLOSING_SECONDS`` is dropped.
+        """
         if self._over:
             return
         self._over = True
         self._close = (code, reason)
+        metrics.count("connections_closed", code=str(code))
         if self._writer is None:
             self._writer = asyncio.create_task(self._write())
+        asyncio.get_running_loop().call_later(CLOSING_SECONDS, self._overdue)
 
     def abandon(self) -> None:
         """Forget what is queued: the peer is gone."""
@@ -97,6 +126,10 @@ class Socket:
         """Whether nothing more will be accepted."""
         return self._over
 
+    def _overdue(self) -> None:
+        if self._writer is not None:
+            self._give_up()
+
     def _give_up(self) -> None:
         logger.warning(
             "dropped slow socket %s of app %s: %d characters unsent",
@@ -105,8 +138,12 @@ class Socket:
             self._unsent,
         )
         self.dropped = True
+        metrics.count("over_capacity", reason="slow_reader")
+        if self._close is None:
+            metrics.count("connections_closed", code=str(OverCapacity.code))
         self.abandon()
         self._drop()
+        asyncio.get_running_loop().call_later(LAST_WORD_SECONDS, self._abort)
 
     async def _write(self) -> None:
         try:

@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from realtime.sockets import Socket
+from realtime import sockets
+from realtime.sockets import ABORT, Socket, abort_of
 from tests.conftest import Peer, until
 
 
@@ -107,6 +108,18 @@ async def test_what_has_left_no_longer_counts_as_backlog():
     assert peer.drops == 0
 
 
+async def test_closes_and_drops_are_counted(counted):
+    Peer("1.1").socket.close(4200, "")
+    slow = Peer("1.2", reads=False, backlog_chars=5)
+    slow.socket.push("x" * 6)
+    slow.socket.close(4009, "too late")
+
+    assert counted("connections_closed", "4200") == 1
+    assert counted("connections_closed", "4100") == 1
+    assert counted("connections_closed", "4009") == 0
+    assert counted("over_capacity", "slow_reader") == 1
+
+
 async def test_a_drop_is_logged_with_ids_and_without_the_text(caplog):
     peer = Peer("7.9", reads=False, backlog_chars=5)
 
@@ -190,3 +203,48 @@ async def test_a_server_that_cannot_close_at_all_is_reported():
 
     await until(lambda: gc.collect() is not None and reports)
     assert reports == ["a broken server"]
+
+
+async def test_a_dropped_peer_loses_its_connection_once_it_had_time_to_read_why(monkeypatch):
+    monkeypatch.setattr(sockets, "LAST_WORD_SECONDS", 0.01)
+    order = []
+    socket = Socket(
+        *("3", "1.1", asyncio.Queue().put),
+        backlog_chars=1,
+        drop=lambda: order.append("drop"),
+        abort=lambda: order.append("abort"),
+    )
+
+    socket.push("too much")
+    assert order == ["drop"]
+
+    await until(lambda: len(order) == 2)
+    assert order == ["drop", "abort"]
+
+
+async def test_a_close_that_nobody_reads_ends_in_a_drop(monkeypatch, counted):
+    monkeypatch.setattr(sockets, "CLOSING_SECONDS", 0.01)
+    stuck, quick = Peer("1.1", reads=False), Peer("1.2")
+
+    for peer in (stuck, quick):
+        peer.socket.push("a")
+        peer.socket.close(4009, "bye")
+    await until(lambda: stuck.drops)
+
+    assert stuck.socket.dropped
+    assert stuck.messages == []
+    assert quick.close_code == 4009
+    assert not quick.drops
+    assert counted("connections_closed", "4009") == 2
+    assert counted("connections_closed", "4100") == 0
+
+
+@pytest.mark.parametrize(
+    "scope", [{}, {"extensions": None}, {"extensions": {"websocket.http.response": {}}}]
+)
+def test_most_servers_offer_no_way_to_abort(scope):
+    assert abort_of(scope)() is None
+
+
+def test_what_a_server_offers_is_taken():
+    assert abort_of({"extensions": {ABORT: {"abort": print}}}) is print

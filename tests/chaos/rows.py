@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import checkers, client, publisher
-from tests.chaos.cluster import Cluster, Ground, known_setting
+from tests.chaos import checkers, publisher, websocket
+from tests.chaos.cluster import Cluster, Ground
 from tests.chaos.history import History
 from tests.chaos.proxy import Proxy
 from tests.e2e.nodejs import Client as PusherJs
@@ -23,7 +23,7 @@ GLANCE_SECONDS = 0.01
 
 
 class Missing(Exception):
-    """The product has no such feature yet; the text says which."""
+    """The row waits for a feature that a later release brings; the text says for which."""
 
 
 @dataclass
@@ -48,18 +48,20 @@ class Row:
     """Seconds after which the row has failed, whatever it waits for."""
     short: bool
     """Whether it belongs to the lane of every push."""
+    idle: bool
+    """Whether it does little but wait, so that other rows may run beside it."""
 
 
 ROWS: dict[str, Row] = {}
 
 
 def row(
-    id: str, *, inject: str, hold: str, limit: float, short: bool = False
+    id: str, *, inject: str, hold: str, limit: float, short: bool = False, idle: bool = False
 ) -> Callable[[Callable[["Run"], Awaitable[None]]], Callable[["Run"], Awaitable[None]]]:
     """Declare the decorated function as the row *id*."""
 
     def declare(work: Callable[["Run"], Awaitable[None]]) -> Callable[["Run"], Awaitable[None]]:
-        ROWS[id] = Row(id, inject, hold, work, limit, short)
+        ROWS[id] = Row(id, inject, hold, work, limit, short, idle)
         return work
 
     return declare
@@ -71,7 +73,7 @@ class Result:
 
     id: str
     verdict: str
-    """``held``, ``missed``, or ``missing`` where the product lacks the feature."""
+    """``held``, ``missed``, or ``missing`` where the feature comes with a later release."""
     checks: list[Check]
     notes: list[str]
     seconds: float
@@ -81,6 +83,11 @@ class Result:
     @property
     def ok(self) -> bool:
         return self.verdict == "held"
+
+    @property
+    def failed(self) -> bool:
+        """Whether it speaks against the product; what is declared to come later does not."""
+        return self.verdict == "missed"
 
 
 @dataclass
@@ -168,11 +175,6 @@ class Run:
         self.stack.callback(made.close)
         return made
 
-    def require_setting(self, name: str) -> None:
-        """Raise unless the app has this key of ``REALTIME``."""
-        if not known_setting(name):
-            raise Missing(f"REALTIME has no key {name}")
-
     # ---- time -----------------------------------------------------------------------
 
     async def until(
@@ -254,7 +256,7 @@ async def perform(
             raise
         run.lacks("end of the row", f"{type(error).__name__}: {error}"[:400])
     publisher.close_all()
-    await client.abort_all()
+    await websocket.abort_all()
     _check_history(run)
     if keep is not None and run.history.records:
         await asyncio.to_thread(run.history.write, keep / f"{declared.id}-{seed}.jsonl")

@@ -21,9 +21,10 @@ USERS = 300
 DAPHNE = (str(BIN / "daphne"), "project.asgi:application", "--verbosity", "0", "--fd")
 # The flags of `make serve`.
 UVICORN_FLAGS = (
-    *("--loop", "uvloop", "--http", "httptools", "--ws", "websockets-sansio"),
-    *("--ws-max-size", "131072", "--ws-per-message-deflate", "false"),
-    *("--timeout-graceful-shutdown", "20", "--backlog", "2048", "--no-access-log"),
+    *("--loop", "uvloop", "--http", "realtime.servers.uvicorn:HTTPProtocol"),
+    *("--ws", "realtime.servers.uvicorn:WebSocketProtocol", "--ws-max-size", "131072"),
+    *("--ws-per-message-deflate", "false", "--timeout-graceful-shutdown", "20"),
+    *("--backlog", "2048", "--no-proxy-headers", "--no-access-log"),
 )
 UVICORN = (
     *(str(BIN / "uvicorn"), "project.asgi:application", *UVICORN_FLAGS),

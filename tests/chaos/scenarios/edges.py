@@ -3,17 +3,19 @@
 import asyncio
 import dataclasses
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from realtime import conf, sockets
 from realtime.protocol.app import Limits
-from tests.chaos.client import TEXT, Gone, Pusher, Refused, frame, sign
-from tests.chaos.cluster import Cluster, known_setting
+from tests.chaos.client import Gone, Pusher, Refused, sign
+from tests.chaos.cluster import Cluster
+from tests.chaos.edge import EDGES, Edge, edge
 from tests.chaos.publisher import Publisher
 from tests.chaos.rows import Run, row
+from tests.chaos.scenarios import server_edges
+from tests.chaos.websocket import TEXT, frame
 
-BOUNDS = ("_connections", "_per_ip", "_bytes", "_per_second", "_per_connection")
+BOUNDS = ("_connections", "_per_ip", "_bytes", "_per_second", "_per_connection", "_fragments")
 """How the keys of ``REALTIME`` end that bound what a peer can push, besides ``LIMITS``."""
 
 SMALL = {
@@ -32,16 +34,10 @@ SMALL = {
     "SUBSCRIPTIONS_PER_CONNECTION": 4,
 }
 
-Edge = tuple[bool, bool]
-"""Whether the limit itself was accepted, and whether one step over it was refused."""
+STRICT = {"MESSAGES_PER_SECOND": 10, "SUBSCRIPTIONS_PER_CONNECTION": 5, "FLOOD_SECONDS": 2}
+"""What slows every client down has a process of its own too."""
 
-EDGES: dict[str, Callable[[Cluster], Awaitable[Edge]]] = {}
-
-
-def edge(probe: Callable[[Cluster], Awaitable[Edge]]) -> Callable[[Cluster], Awaitable[Edge]]:
-    """Declare the decorated function as the probe of the limit it is named after."""
-    EDGES[probe.__name__] = probe
-    return probe
+API_EVENTS = 5
 
 
 @row(
@@ -52,18 +48,36 @@ def edge(probe: Callable[[Cluster], Awaitable[Edge]]) -> Callable[[Cluster], Awa
     short=True,
 )
 async def limits_hold_at_their_edge(run: Run) -> None:
-    settings: dict[str, Any] = {"LIMITS": SMALL, "API_BODY_BYTES": 1_000, "MAX_CONNECTIONS": 40}
+    settings: dict[str, Any] = {
+        "LIMITS": SMALL,
+        **server_edges.SETTINGS,
+        "API_BODY_BYTES": 1_000,
+        "MAX_CONNECTIONS": 40,
+    }
     cluster = await run.cluster(1, settings=settings)
     # What refuses connections has a process of its own, or nothing else could connect.
     narrow: dict[str, Any] = {"MAX_APP_CONNECTIONS": 5}
     crowded = await run.cluster(1, settings=narrow)
-    single: dict[str, Any] = {"MAX_CONNECTIONS_PER_IP": 6}
-    by_address = (
-        await run.cluster(1, settings=single) if known_setting("MAX_CONNECTIONS_PER_IP") else None
-    )
+    # The addresses of this machine are counted where a header could name another.
+    single: dict[str, Any] = {
+        "MAX_CONNECTIONS_PER_IP": 6,
+        "CONNECTS_PER_SECOND_PER_IP": 1,
+        "CLIENT_IP_HEADER": "X-Forwarded-For",
+        "LIMITS": {**STRICT, "API_EVENTS_PER_SECOND": API_EVENTS},
+    }
+    strict = await run.cluster(1, settings=single)
     limits = {item.name for item in dataclasses.fields(Limits)}
     limits |= {i.name for i in dataclasses.fields(conf.Settings) if i.name.endswith(BOUNDS)}
-    places = {"max_app_connections": crowded, "max_connections_per_ip": by_address or cluster}
+    places = {"max_app_connections": crowded} | dict.fromkeys(
+        (
+            "api_events_per_second",
+            "connects_per_second_per_ip",
+            "flood_seconds",
+            "max_connections_per_ip",
+            "messages_per_second",
+        ),
+        strict,
+    )
     wrong = []
     for name in sorted(limits & EDGES.keys()):
         accepted, refused = await EDGES[name](places.get(name, cluster))
@@ -253,15 +267,17 @@ async def api_body_bytes(cluster: Cluster) -> Edge:
     return await status(1_000) != 413, await status(1_001) == 413
 
 
-async def _fill(cluster: Cluster, most: int) -> tuple[list[int | None], int | None]:
+async def _fill(
+    cluster: Cluster, most: int, source: str | None = None
+) -> tuple[list[int | None], int | None]:
     """Close codes of as many connections as are allowed, and of one more."""
     clients = []
     last: int | None = None
     for _ in range(most + 1):
         try:
-            clients.append(await _client(cluster))
+            clients.append(await Pusher.open(cluster[0].port, dialling={"source": source}))
         except Gone as error:
-            last = next((int(word) for word in str(error).split() if word.isdigit()), None)
+            last = error.code
         except OSError:
             last = 0
     codes = [client.close_code for client in clients]
@@ -278,24 +294,69 @@ async def max_app_connections(cluster: Cluster) -> Edge:
 
 @edge
 async def max_connections_per_ip(cluster: Cluster) -> Edge:
-    codes, last = await _fill(cluster, 6)
-    return codes == [None] * 6, last is not None
+    codes, last = await _fill(cluster, 6, source="127.0.0.2")
+    return codes == [None] * 6, last == 4100
+
+
+@edge
+async def connects_per_second_per_ip(cluster: Cluster) -> Edge:
+    """Ten seconds' worth may come at once."""
+    options = {"dialling": {"source": "127.0.0.3"}}
+    for _ in range(10):
+        try:
+            await (await Pusher.open(cluster[0].port, **options)).leave()
+        except Gone:
+            return False, True
+    for _ in range(5):  # one more may be let in for each second that passes meanwhile
+        try:
+            await (await Pusher.open(cluster[0].port, **options)).leave()
+        except Gone as error:
+            return True, error.code == 4100
+    return True, False
+
+
+@edge
+async def api_events_per_second(cluster: Cluster) -> Edge:
+    item = {"name": "event", "channel": "news", "data": "x"}
+    within = await _status(cluster, "/batch_events", {"batch": [item] * API_EVENTS})
+    return within == 200, await _status(cluster, "/events", item) == 429
 
 
 @edge
 async def messages_per_second(cluster: Cluster) -> Edge:
-    """At the limit of a second nothing happens; far above it the peer is told or cut."""
-    client = await _client(cluster)
-    settings = conf.Settings()
-    most = getattr(settings, "messages_per_second", None) or Limits().messages_per_second  # type: ignore[attr-defined]
-    for _ in range(int(most)):
-        client.send("pusher:ping")
-    await client.round_trip()
-    within = client.is_open and len(client.errors) <= 1
-    for _ in range(int(most) * 3):
-        client.send("pusher:ping")
-    await asyncio.wait([client.closed], timeout=2)
-    return within, client.closed.done() or bool(client.errors)
+    """A faster client is read later, and loses nothing."""
+    most = STRICT["MESSAGES_PER_SECOND"]
+
+    async def seconds(count: int) -> float:
+        client = await Pusher.open(cluster[0].port, dialling={"source": "127.0.0.4"})
+        for _ in range(count - 1):
+            client.send("pusher:ping")
+        started = asyncio.get_running_loop().time()
+        await client.subscribe("last")
+        took = asyncio.get_running_loop().time() - started
+        await client.leave()
+        return took
+
+    # The message after the limit is read at once, and the next one a tenth of a second later.
+    return await seconds(most) < 1, await seconds(2 * most + 1) >= 0.9
+
+
+@edge
+async def flood_seconds(cluster: Cluster) -> Edge:
+    most, rate = STRICT["FLOOD_SECONDS"], STRICT["MESSAGES_PER_SECOND"]
+
+    async def closed(seconds: float) -> int | None:
+        """The close code after a flood that is held back for so long."""
+        client = await Pusher.open(cluster[0].port, dialling={"source": "127.0.0.5"})
+        for _ in range(int(rate + rate * seconds)):
+            client.send("pusher:ping")
+        answer = client.ask("last")
+        await asyncio.wait([answer], timeout=10)
+        code = client.close_code
+        await client.leave()
+        return code
+
+    return await closed(most - 0.5) is None, await closed(most + 2) == 4100
 
 
 @edge

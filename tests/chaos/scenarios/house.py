@@ -14,7 +14,7 @@ from realtime.protocol import connection, errors
 from tests.chaos import report
 from tests.chaos.client import Pusher
 from tests.chaos.publisher import Publisher
-from tests.chaos.rows import Missing, Run, row
+from tests.chaos.rows import Run, row
 from tests.e2e.sites import ROOT
 
 PACKAGE = ROOT / "realtime"
@@ -22,7 +22,7 @@ TESTS = ROOT / "tests"
 
 IDLE_SECONDS = 60
 
-# Tasks that end with what they serve, so nobody has to start them again.
+# The supervisor itself, and tasks that end with what they serve.
 OWN_TASKS = {"loops.py", "sockets.py"}
 
 
@@ -38,6 +38,7 @@ def _trees(home: Path) -> Iterator[tuple[Path, ast.Module]]:
     hold="it lives and still gets events",
     limit=120,
     short=True,
+    idle=True,
 )
 async def idle_sockets_live(run: Run) -> None:
     clusters = [(bus, await run.cluster(2, bus=bus)) for bus in ("pubsub", "queue")]
@@ -109,29 +110,32 @@ def _codes_in_tests() -> set[int]:
 @row(
     "H4",
     inject="a scan of the package for tasks that nobody looks after",
-    hold="every endless coroutine is started through the one supervisor; no bare create_task",
+    hold="no bare create_task; no endless coroutine in a task that is not started again",
     limit=30,
     short=True,
 )
 async def tasks_are_supervised(run: Run) -> None:
-    bare, endless, supervised = [], {}, set()
+    bare, spawned, supervised = [], set(), set()
+    endless: dict[str, str] = {}
     for path, tree in _trees(PACKAGE):
         place = path.relative_to(PACKAGE)
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call):
-                name = ast.unparse(node.func)
-                if name.endswith(("create_task", "ensure_future")) and path.name not in OWN_TASKS:
-                    bare.append(f"{place}:{node.lineno} {name}")
-                if name.endswith("supervise"):
-                    supervised.add(ast.unparse(node.args[0]).rpartition(".")[2])
             if isinstance(node, ast.AsyncFunctionDef) and _is_endless(node):
                 endless[node.name] = f"{place}:{node.lineno} {node.name}"
-    # Those a server runs for us: they end with the connection, or with the process.
-    for name in ("_converse", "lifespan", "keep_running"):
-        endless.pop(name, None)
-    alone = [where for name, where in sorted(endless.items()) if name not in supervised]
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func)
+            if name.endswith(("create_task", "ensure_future")) and path.name not in OWN_TASKS:
+                bare.append(f"{place}:{node.lineno} {name}")
+            if name.endswith("supervise"):
+                supervised.add(ast.unparse(node.args[0]).rpartition(".")[2])
+            starts = name.endswith("spawn") and isinstance(node.args[0], ast.Call)
+            if starts and path.name not in OWN_TASKS:
+                spawned.add(ast.unparse(node.args[0].func).rpartition(".")[2])
+    alone = [endless[name] for name in sorted(spawned & endless.keys())]
     run.check("tasks started past the supervisor", bare, equals=[])
     run.check("endless coroutines without a supervisor", alone, equals=[])
+    run.check("endless coroutines with one", len(supervised & endless.keys()), at_least=1)
     run.note(f"supervised: {', '.join(sorted(supervised))}")
 
 
@@ -146,38 +150,32 @@ def _is_endless(function: ast.AsyncFunctionDef) -> bool:
 
 @row(
     "H5",
-    inject="the injection points of the package and the rows, compared",
-    hold="every injection point is hit by at least one row",
+    inject="the injection points of the package and those that the rows arm, compared",
+    hold="every injection point is hit by at least one row, and no row arms another",
     limit=30,
     short=True,
 )
 async def injection_points_are_used(run: Run) -> None:
-    points = _injection_points()
-    if not points:
-        raise Missing("there are no injection points")
-    rows = "".join(
-        path.read_text() for path, _ in _trees(TESTS / "chaos") if path.name != "house.py"
-    )
-    unused = sorted(point for point in points if point not in rows)
+    points = _first_arguments(PACKAGE, "faults.point")
+    armed = _first_arguments(TESTS / "chaos", ".arm")
     run.check("injection points", len(points), at_least=1)
-    run.check("injection points in no row", unused, equals=[])
+    run.check("injection points that no row arms", sorted(points - armed), equals=[])
+    run.check("armed, and nowhere in the package", sorted(armed - points), equals=[])
 
 
-def _injection_points() -> set[str]:
-    """The names given to a function called ``point`` or ``hit`` of a module ``faults``."""
-    points = set()
-    for _, tree in _trees(PACKAGE):
+def _first_arguments(home: Path, function: str) -> set[str]:
+    """The texts with which code below *home* calls a function whose name ends so."""
+    found = set()
+    for _, tree in _trees(home):
         for node in ast.walk(tree):
             if (
                 isinstance(node, ast.Call)
-                and re.search(r"\bfaults?\.\w+$|\binject\w*$", ast.unparse(node.func))
                 and node.args
                 and isinstance(node.args[0], ast.Constant)
-                and isinstance(node.args[0].value, str)
-                and "." in node.args[0].value
+                and ast.unparse(node.func).endswith(function)
             ):
-                points.add(node.args[0].value)
-    return points
+                found.add(node.args[0].value)
+    return found
 
 
 @row(

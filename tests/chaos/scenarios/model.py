@@ -76,7 +76,7 @@ class Sequence:
     inject="500 random sequences of joins, leaves and cut connections of users with several sockets"
     " on 3 nodes, while nodes are killed and paused",
     hold="final members = users with a live socket; joins and departures alternate for every"
-    " observer; user counts right",
+    " observer; user counts right; realtime_presence --verify finds no difference",
     limit=360,
 )
 async def members_are_those_who_are_there(run: Run) -> None:
@@ -107,6 +107,9 @@ async def members_are_those_who_are_there(run: Run) -> None:
         quiet = time.monotonic()
         wrong = await _settled(run, safe, sequences, cluster.users[number].id)
         worst = max(worst, time.monotonic() - quiet)
+        status, words = await cluster.verify()
+        if not run.check(f"round {number + 1}: exit status of --verify", status, equals=0):
+            run.note(" ".join(words.split()))
         run.check_none(f"round {number + 1}: members", wrong)
         run.check_none(f"round {number + 1}: pusher-js", browser.flapping(sequences[0].channel))
         done += len(sequences)

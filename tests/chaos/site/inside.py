@@ -12,8 +12,9 @@ from urllib.parse import parse_qsl
 from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 
-from realtime import conf, hub, layer, trigger
+from realtime import conf, faults, hub, layer, metrics, trigger
 from realtime.layer import Envelope, PublishFailed
+from realtime.presence import ledger
 from realtime.protocol.messages import encode_event
 
 LAG_STEP_SECONDS = 0.01
@@ -46,7 +47,7 @@ async def answer(scope, receive, send):
 async def state():
     """What this process holds."""
     gc.collect()
-    local = hub.peek()
+    local, local_ledger = hub.peek(), ledger.peek()
     return {
         "tasks": sorted(_task_name(task) for task in asyncio.all_tasks()),
         "threads": threading.active_count(),
@@ -54,7 +55,9 @@ async def state():
         "channels": len(local._channels) if local else 0,
         "users": len(local._users) if local else 0,
         "requests": dict(requests),
-        "recoveries": getattr(getattr(local, "_bus", None), "recoveries", None),
+        "dropped": metrics.snapshot()["realtime_layer_messages_dropped_total"][""],
+        "writing": local_ledger is not None and local_ledger._writer is not None,
+        "recoveries": local.recoveries if local else 0,
         "objects": len(gc.get_objects()),
     }
 
@@ -119,12 +122,22 @@ class _Failing:
         raise TimeoutError("injected by the harness")
 
 
+async def arm(point, action):
+    """Let an injection point break the next time it is passed, as if it were armed from the start.
+
+    Most points are passed by what a row does to get going, so the environment is too early.
+    """
+    faults._armed()[point] = action
+    return {}
+
+
 async def durable(channel, name, data, rollback="0"):
     """A durable trigger inside a transaction of Django code."""
 
     def work():
         with transaction.atomic():
-            trigger(channel, name, data, durable=True)
+            # A durable event is an object, into which the app puts the id of the event.
+            trigger(channel, name, json.loads(data), durable=True)
             if rollback == "1":
                 transaction.set_rollback(True)
         return {"at": time.monotonic()}
@@ -180,6 +193,7 @@ DOORS = {
     "state": state,
     "lag": lag,
     "end-receiver": end_receiver,
+    "arm": arm,
     "durable": durable,
     "plain": plain,
     "burst": burst,

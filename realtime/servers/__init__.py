@@ -1,0 +1,1 @@
+"""What makes a particular server stricter than it is by itself; a site may do without."""

@@ -1,0 +1,250 @@
+r"""uvicorn's protocol classes, with an end to what one peer may take its time over.
+
+    uvicorn --http realtime.servers.uvicorn:HTTPProtocol \
+        --ws realtime.servers.uvicorn:WebSocketProtocol ...
+
+Plain uvicorn waits for a request for as long as the peer likes, keeps every fragment of a
+message however small, and never gets rid of a connection that has unread bytes.  These
+classes override methods that uvicorn does not promise to keep; see ADR 0014.
+"""
+
+import asyncio
+import socket
+import struct
+from typing import Any, Final
+
+from django.conf import settings as django_settings
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
+
+from realtime import conf, metrics
+from realtime.sockets import ABORT
+
+PIECE_BYTES: Final = 4_096
+"""Ours: parsed at once; empty messages of so many bytes become 200 kB of objects at most."""
+
+UNSENT_BYTES: Final = 16_384
+"""Ours: a private copy per connection; what waits before it is one text for all subscribers."""
+
+KERNEL_BYTES: Final = 131_072
+"""Ours: unsent bytes in the kernel, which would take 4 MiB before anybody noticed."""
+
+_RESET: Final = struct.pack("ii", 1, 0)
+"""``SO_LINGER`` for no time: closing throws away what the kernel holds for the peer."""
+
+
+def _settings() -> conf.Settings:
+    """Those of the site, or the defaults where the application is not Django's."""
+    return conf.get() if django_settings.configured else conf.Settings()
+
+
+class _IncompleteUpgrade(Exception):
+    """A request wants to change the protocol, and announces a body in the old one."""
+
+
+class HTTPProtocol(HttpToolsProtocol):
+    """HTTP whose requests come in time or not at all.
+
+    A request is due from its first byte on, the first one from the connection on.  How long
+    a connection may be idle between two requests is uvicorn's ``--timeout-keep-alive``.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # Any: whatever uvicorn passes
+        super().__init__(*args, **options)
+        self._bounds = _settings()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due: float | None = None
+        """When the request must be here, on the clock of the loop; None between requests."""
+        self._in_head = False
+        self._head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._begin()
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is due any more."""
+        self._end()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and refuse a head that is too long."""
+        if self._due is None:
+            self._begin()
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > self._bounds.head_bytes:
+                metrics.count("peers_cut", reason="head_long")
+                self.send_400_response("Request head too long.")
+        self._arm()
+
+    def on_message_begin(self) -> None:
+        """A request starts, perhaps right behind another one."""
+        if self._due is None:
+            self._begin()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Begin to wait for the body.
+
+        Raises:
+            _IncompleteUpgrade: which uvicorn answers with 400.  The parser takes the body for
+                the new protocol; a proxy in front may not (CVE-2026-69243).
+        """
+        if self.parser.should_upgrade() and self._announces_body():
+            metrics.count("peers_cut", reason="upgrade_with_body")
+            raise _IncompleteUpgrade
+        self._in_head = False
+        self._due = self.loop.time() + self._bounds.body_seconds
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Whoever keeps the rate may go on."""
+        if self._due is not None:
+            self._due += len(body) / self._bounds.body_bytes_per_second
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is here."""
+        self._end()
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the connection to the other class."""
+        self._end()
+        super().handle_websocket_upgrade()
+
+    def _announces_body(self) -> bool:
+        return any(
+            name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 \t"))
+            for name, value in self.headers
+        )
+
+    def _begin(self) -> None:
+        self._in_head = True
+        self._head_bytes = 0
+        self._due = self.loop.time() + self._bounds.head_seconds
+
+    def _end(self) -> None:
+        self._in_head = False
+        self._due = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        """Look again when the request is due; by then it may be due later, or be here."""
+        if self._timer is None and self._due is not None:
+            self._timer = self.loop.call_at(self._due, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._due is None:
+            return
+        if self.flow.read_paused:  # it waits for us: for an earlier answer, or for the site
+            self._due = self.loop.time() + self._bounds.body_seconds
+        if self.loop.time() < self._due:
+            self._arm()
+            return
+        metrics.count("peers_cut", reason="head_late" if self._in_head else "body_late")
+        self.transport.abort()
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """WebSockets of which nothing piles up, and which can be got rid of.
+
+    ``scope["extensions"]["realtime.abort"]["abort"]`` ends the TCP connection at once, for
+    an application whose peer does not read.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # Any: whatever uvicorn passes
+        super().__init__(*args, **options)
+        self._message_fragments = _settings().message_fragments
+        self._unparsed = b""
+        self._last_resort: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let a peer that does not read be noticed while little waits for it."""
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(UNSENT_BYTES)
+        connection = self.transport.get_extra_info("socket")
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
+
+    # ---- what comes in --------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Parse as much as the application can take; the transport is paused beyond that."""
+        self._unparsed += data
+        self._parse()
+
+    async def receive(self) -> Any:  # Any: uvicorn's own type of ASGI messages
+        """The next message; what was left of the same read is parsed when it is taken."""
+        message = await super().receive()
+        self._parse()
+        return message
+
+    def _parse(self) -> None:
+        # One read may hold 40,000 empty messages, which as objects take fifty times the room.
+        while self._unparsed and not self.read_paused and not self.transport.is_closing():
+            piece, self._unparsed = self._unparsed[:PIECE_BYTES], self._unparsed[PIECE_BYTES:]
+            super().data_received(piece)
+
+    def handle_cont(self, event: Frame) -> None:
+        """Refuse a message in too many parts as one that is too big: with 1009."""
+        if len(self.frames) < self._message_fragments:
+            super().handle_cont(event)
+        elif not self.transport.is_closing():
+            metrics.count("peers_cut", reason="fragments")
+            self.conn.fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+            self.handle_parser_exception()
+
+    def handle_ping(self) -> None:
+        """Answer, unless answers pile up: RFC 6455, 5.5.3, lets us answer later ones only."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
+
+    # ---- the end --------------------------------------------------------------------
+
+    async def run_asgi(self) -> None:
+        """Offer the way out to the application, and take it when a peer outlives that."""
+        self.scope["extensions"][ABORT] = {"abort": self.abort}
+        try:
+            await super().run_asgi()
+        finally:
+            self._close_for_good()
+
+    def keepalive_timeout(self) -> None:
+        """A peer that answers no ping may not read either, and then no close gets through."""
+        super().keepalive_timeout()
+        self._close_for_good()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget what was not parsed."""
+        if self._last_resort is not None:
+            self._last_resort.cancel()
+        self._unparsed = b""
+        super().connection_lost(exc)
+
+    def abort(self) -> None:
+        """Reset the connection: neither this process nor the kernel keeps what was unsent."""
+        if self.disconnected:
+            return
+        connection = self.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+
+    def _close_for_good(self) -> None:
+        """Give the peer the time that uvicorn gives it to answer a close frame."""
+        if self._last_resort is None and not self.disconnected:
+            self._last_resort = self.loop.call_later(self.close_timeout, self._outlived)
+
+    def _outlived(self) -> None:
+        metrics.count("peers_cut", reason="close_unread")
+        self.abort()

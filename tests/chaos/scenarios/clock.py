@@ -1,0 +1,79 @@
+"""Row A12: a process whose wall clock is wrong."""
+
+from pathlib import Path
+
+from tests.chaos.client import Pusher
+from tests.chaos.cluster import Node
+from tests.chaos.crowd import everybody_present, members, observers
+from tests.chaos.publisher import Publisher
+from tests.chaos.rows import Run, row
+
+ROOM = "presence-room"
+
+
+@row(
+    "A12",
+    inject="clock of one node +1 h, then -1 h, while it runs",
+    hold="0 departures; rate limit unchanged; signatures made by a right clock refused with 401"
+    " and a log line that names the clock",
+    limit=120,
+)
+async def wrong_clock_changes_signatures_only(run: Run) -> None:
+    library = _faketime()
+    if library is None:
+        raise RuntimeError("libfaketime is not here: install the Debian package faketime")
+    offset = run.ground.home / "offset"
+    _set_clock(offset, "+0")
+    cluster = await run.cluster(2, start=False)
+    cluster[0].environment |= {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(offset),
+        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+    for node in cluster.nodes:
+        node.spawn()
+    for node in cluster.nodes:
+        await node.ready()
+    watching = await observers(run, cluster[1], ROOM, 2)
+    users = [f"u{number}" for number in range(run.n(50, least=5))]
+    settled = await members(cluster[0], ROOM, users)
+    await everybody_present(run, watching, set(users))
+    publisher = Publisher(cluster[0].port)
+    run.check("before: status of a publish", (await publisher.publish("news")).status, equals=200)
+    for shift in ("+1h", "-1h"):
+        logged = cluster[0].log_size()
+        jumped_at = run.fault(f"clock of node a {shift}")
+        _set_clock(offset, shift)
+        await run.lasting(run.n(12, least=12))  # twice the lease
+        answer = await publisher.publish("news")
+        removed = list(run.history.of("member_removed", since=jumped_at))
+        run.check(f"{shift}: departures", len(removed), equals=0)
+        run.check(f"{shift}: sockets lost", sum(not c.is_open for c in settled), equals=0)
+        run.check(f"{shift}: status of a publish", answer.status, equals=401)
+        lines = cluster[0].lines(r"(?i)clock|timestamp|signature window", logged)
+        run.check(f"{shift}: the log names the clock", bool(lines), equals=True)
+        accepted, refused = await _client_events(cluster[0], 30)
+        run.check(f"{shift}: client events of 30 refused with 4301", refused, at_least=15)
+        run.check(f"{shift}: client events of 30 taken", accepted, at_least=10)
+
+
+def _faketime() -> Path | None:
+    return max(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), default=None)
+
+
+def _set_clock(path: Path, shift: str) -> None:
+    path.write_text(f"{shift}\n")
+
+
+async def _client_events(node: Node, count: int) -> tuple[int, int]:
+    """How many of *count* client events at once were taken, and how many were refused."""
+    client = await Pusher.open(node.port)
+    await client.subscribe("private-clock")
+    for number in range(count):
+        client.send("client-x", {"n": number}, channel="private-clock")
+    await client.round_trip()
+    refused = sum(error.get("code") == 4301 for error in client.errors)
+    client.abort()
+    return count - refused, refused

@@ -1,0 +1,196 @@
+"""Rows A about what was accepted: through an outage of the bus, and through a crash."""
+
+import asyncio
+import json
+import time
+
+from tests.chaos.checkers import lost
+from tests.chaos.client import Pusher
+from tests.chaos.cluster import Node
+from tests.chaos.crowd import Passage
+from tests.chaos.history import History, Record
+from tests.chaos.publisher import Load
+from tests.chaos.rows import Browser, Run, percentile, row
+from tests.chaos.scenarios.bus import PASSAGE, heard_everywhere, subscribers
+
+DURABLE = "durable"
+"""The name of the publisher of durable triggers."""
+SWEPT_SECONDS = 10.0
+"""How long a durable trigger may take whose process died after the commit."""
+
+
+@row(
+    "A6",
+    inject="Redis killed for 5 s under 200 publishes a second and 2,000 sockets",
+    hold="0 sockets lost; publishes in the outage 503 ≤ 1 s each; none accepted and lost; durable"
+    " ones all delivered; first delivery ≤ 3 s after Redis answers; who left or came meanwhile is"
+    " known everywhere ≤ 10 s after it",
+    limit=180,
+)
+async def redis_dies_under_load(run: Run) -> None:
+    cluster = await run.cluster(2)
+    channels = [f"news-{number}" for number in range(run.n(100, least=5))]
+    clients = await subscribers(run, cluster, run.n(2_000, least=40), channels)
+    browser = Browser(run.node_js(), "witness")
+    await browser.connect(cluster[0].server.url, "e2e-key")
+    await browser.subscribe(channels[0])
+    passage = Passage(run, cluster, PASSAGE, run.n(30, least=6))
+    await passage.begin()
+    load = Load(cluster.ports, channels, run.history, "p")
+    load_on = asyncio.Event()
+    rate = 200 * min(1.0, run.scale * 2)
+    publishing = asyncio.create_task(load.run(rate, lambda: not load_on.is_set()))
+    durable = asyncio.create_task(durable_stream(run.history, cluster.nodes, channels, load_on))
+    await run.lasting(5)
+    killed_at = run.fault("kill -9 Valkey")
+    cluster.valkey.kill()
+    await passage.change()
+    await run.lasting(max(0.0, killed_at + 5 - time.monotonic()))
+    cluster.valkey.spawn()
+    await run.until(cluster.valkey.answers, 10, "Valkey answers again")
+    back_at = run.fault("Valkey answers, empty")
+    first = await run.until(
+        lambda: any(True for _ in _received(run, back_at)), 15, "a delivery", must=False
+    )
+    await passage.check("presence", back_at)
+    await run.lasting(max(0.0, back_at + 8 - time.monotonic()))
+    load_on.set()
+    await publishing
+    await durable
+    probe = await heard_everywhere(run, cluster, clients, channels, 10)
+
+    outage = [
+        (status, seconds)
+        for at, status, seconds in load.answers
+        if killed_at + 0.05 <= at and at + seconds < back_at
+    ]
+    before = [seconds for at, _, seconds in load.answers if at + seconds < killed_at]
+    run.note(f"median answer before the fault {percentile(before, 0.5) * 1000:.0f} ms")
+    run.check("publishes in the outage", len(outage), at_least=1)
+    run.check("not answered 503", sum(status != 503 for status, _ in outage), equals=0)
+    worst = percentile([seconds for _, seconds in outage], 1.0)
+    run.check("slowest answer in the outage", worst, at_most=1.0, unit="s")
+    silent = [
+        item
+        for item in run.history.of("publish")
+        if item["status"] == 200 and item["at"] > killed_at
+    ]
+    run.note(f"{len(silent):,} publishes accepted after the kill")
+    run.check_none(
+        "accepted and lost",
+        lost(ordinary(run), excused=lambda item: item["at"] <= killed_at <= item["until"] + 0.1),
+    )
+    run.check("first delivery after Redis answers", first, at_most=3.0, unit="s")
+    run.check("all channels heard", probe, at_most=3.0, unit="s")
+    run.check("sockets lost", sum(not client.is_open for client in clients), equals=0)
+    seen = [
+        json.loads(event.data)["t"] if isinstance(event.data, str) else event.data["t"]
+        for event in browser.events(channels[0], "event")
+    ]
+    run.check("times that pusher-js connected", browser.states().count("connected"), equals=1)
+    run.check("events that pusher-js got after it", sum(t > back_at for t in seen), at_least=1)
+    check_durable(run)
+
+
+def _received(run: Run, since: float):
+    return (item for item in run.history.of("received", since=since) if item["sent"] > since)
+
+
+async def durable_stream(
+    history: History, nodes: list[Node], channels: list[str], over: asyncio.Event
+) -> None:
+    """Five durable triggers a second, through the nodes in turn."""
+    number = 0
+    while not over.is_set():
+        node, channel = nodes[number % len(nodes)], channels[number % len(channels)]
+        at = time.monotonic()
+        committed = node.alive and await durable_trigger(node, channel, DURABLE, number)
+        history.add(
+            DURABLE,
+            "publish",
+            channel=channel,
+            publisher=DURABLE,
+            number=number,
+            status=200 if committed else 0,
+            until=time.monotonic(),
+        )
+        history.records[-1]["at"] = at
+        number += 1
+        # Pacing of the load.
+        await asyncio.sleep(0.2)
+
+
+async def durable_trigger(
+    node: Node, channel: str, publisher: str, number: int, *, rollback: bool = False
+) -> bool:
+    """A durable trigger in a transaction of *node*; whether it committed."""
+    data = json.dumps({"p": publisher, "n": number, "t": time.monotonic()}, separators=(",", ":"))
+    status, _ = await node.knock(
+        "durable", channel=channel, name="event", data=data, rollback=int(rollback)
+    )
+    return status == 200
+
+
+def check_durable(run: Run) -> None:
+    """Hold that each committed trigger reached each client that was there long enough."""
+    mine = [item for item in run.history.records if item.get("publisher", DURABLE) == DURABLE]
+    committed = sum(item["kind"] == "publish" and item["status"] == 200 for item in mine)
+    came = [
+        (item["client"], item["channel"], item["number"])
+        for item in mine
+        if item["kind"] == "received"
+    ]
+    run.check("durable triggers committed", committed, at_least=1)
+    run.check_none("durable triggers lost", lost(mine, settle=SWEPT_SECONDS))
+    run.note(f"{len(came) - len(set(came))} of {len(came):,} durable deliveries were repeats")
+
+
+def ordinary(run: Run) -> list[Record]:
+    """The history without the durable triggers."""
+    return [item for item in run.history.records if item.get("publisher") != DURABLE]
+
+
+@row(
+    "A11",
+    inject="the process exits between commit and publish (injection point outbox.after_commit), and"
+    " after the publish, before it noted that (outbox.after_publish)",
+    hold="the sweep of another process delivers a durable trigger ≤ 10 s after the crash; a repeat"
+    " carries the same id; a transaction that was rolled back sends nothing",
+    limit=90,
+    short=True,
+)
+async def commit_survives_a_crash(run: Run) -> None:
+    cluster = await run.cluster(2)
+    victim, survivor = cluster[0], cluster[1]
+    client = await Pusher.open(survivor.port, history=run.history)
+    await client.subscribe("orders")
+    await durable_trigger(survivor, "orders", "rolled-back", 0, rollback=True)
+
+    await victim.arm("outbox.after_commit", "exit")
+    await _crash_with(run, victim, "before the publish", deliveries=1)
+    victim.spawn()
+    await victim.ready()
+    await victim.arm("outbox.after_publish", "exit")
+    await _crash_with(run, victim, "after the publish", deliveries=2)
+
+    rolled_back = [i for i in run.history.of("received") if i["publisher"] == "rolled-back"]
+    run.check("events of the transaction that was rolled back", len(rolled_back), equals=0)
+
+
+async def _crash_with(run: Run, victim: Node, label: str, *, deliveries: int) -> None:
+    """Let a durable trigger crash its process; hold how often and how soon it comes."""
+    crashed_at = run.fault(f"node {victim.name} exits {label}")
+    await durable_trigger(victim, "orders", label, 0)
+    died = await run.until(lambda: not victim.alive, 5, "the crash", must=False)
+    run.check(f"{label}: the process exited after", died, at_most=5.0, unit="s")
+
+    def marks() -> list[str | None]:
+        received = run.history.of("received")
+        return [item.get("id") for item in received if item["publisher"] == label]
+
+    await run.until(lambda: len(marks()) >= deliveries, 15, "the sweep", must=False)
+    seconds = time.monotonic() - crashed_at if len(marks()) >= deliveries else float("inf")
+    run.check(f"{label}: delivered by the sweep after", seconds, at_most=10.0, unit="s")
+    run.check(f"{label}: deliveries", len(marks()), equals=deliveries)
+    run.check(f"{label}: ids of these deliveries", len(set(marks()) - {None}), equals=1)
+    run.check(f"{label}: deliveries without an id", marks().count(None), equals=0)

@@ -1,0 +1,499 @@
+"""uvicorn's protocol classes with bounds: a real server in the loop of the test, real sockets."""
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import pytest
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from realtime.servers.uvicorn import (
+    KERNEL_BYTES,
+    PIECE_BYTES,
+    UNSENT_BYTES,
+    HTTPProtocol,
+    WebSocketProtocol,
+)
+from realtime.sockets import ABORT
+from tests.chaos.websocket import CLOSE, PING, TEXT, frame, upgrade
+from tests.conftest import soon, until
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def small_bounds(configure):
+    configure(
+        HEAD_SECONDS=0.1,
+        HEAD_BYTES=2_000,
+        BODY_SECONDS=0.1,
+        BODY_BYTES_PER_SECOND=100,
+        MESSAGE_FRAGMENTS=10,
+    )
+
+
+class Peer:
+    """The other end of a TCP connection, and what came in on it."""
+
+    def __init__(self, reader, writer):
+        self.reader, self.writer = reader, writer
+
+    def send(self, *data):
+        self.writer.writelines(data)
+
+    async def read_until(self, end):
+        return await soon(self.reader.readuntil(end))
+
+    async def read_to_the_end(self):
+        """What was still sent; a reset counts as an end."""
+        with suppress(ConnectionResetError):
+            return await soon(self.reader.read())
+
+    def leave(self):
+        self.writer.transport.abort()
+
+    @property
+    def is_cut(self):
+        return self.reader.at_eof() or self.reader.exception() is not None
+
+
+class Site:
+    """An ASGI application in uvicorn."""
+
+    def __init__(self, server):
+        self.server = server
+        self.port = server.servers[0].sockets[0].getsockname()[1]
+        self.stack = AsyncExitStack()
+
+    @property
+    def connections(self):
+        return self.server.server_state.connections
+
+    async def connect(self, *, receive_buffer=None):
+        bare = socket.socket()
+        bare.setblocking(False)
+        if receive_buffer:
+            bare.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        await asyncio.get_running_loop().sock_connect(bare, ("127.0.0.1", self.port))
+        reader, writer = await asyncio.open_connection(sock=bare)
+        peer = Peer(reader, writer)
+        self.stack.callback(peer.leave)
+        return peer
+
+    async def open_websocket(self, **options):
+        peer = await self.connect(**options)
+        peer.send(upgrade("/"))
+        assert b" 101 " in await peer.read_until(b"\r\n\r\n")
+        return peer
+
+
+@asynccontextmanager
+async def serving(application, **options):
+    """The application in a server, in the loop of the test, without a word in the log."""
+    config = uvicorn.Config(
+        application,
+        port=0,
+        http=HTTPProtocol,
+        ws=WebSocketProtocol,
+        lifespan="off",
+        log_config=None,
+        timeout_graceful_shutdown=1,
+        **options,
+    )
+    server = uvicorn.Server(config)
+    running = asyncio.ensure_future(server.serve())
+    await until(lambda: server.started)
+    site = Site(server)
+    try:
+        async with site.stack:
+            yield site
+    finally:
+        server.should_exit = True
+        await soon(running)
+
+
+async def answer(scope, receive, send):
+    """Reads the request, then says so."""
+    size = 0
+    while (message := await receive())["type"] == "http.request":
+        size += len(message["body"])
+        if not message["more_body"]:
+            break
+    if message["type"] == "http.request":
+        body = f"{size} bytes".encode()
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+async def test_a_head_that_does_not_come_is_not_waited_for(counted):
+    async with serving(answer) as site:
+        silent = await site.connect()
+
+        assert await silent.read_to_the_end() == b""
+
+    assert counted("peers_cut", "head_late") == 1
+
+
+async def test_a_head_that_drips_has_no_more_time(counted):
+    async with serving(answer) as site:
+        dripping = await site.connect()
+        for byte in GET[:-1]:  # twice as long as a head may take
+            dripping.send(bytes([byte]))
+            with suppress(TimeoutError, ConnectionResetError):
+                await asyncio.wait_for(dripping.reader.read(), 0.01)
+            if dripping.is_cut:
+                break
+
+        assert dripping.is_cut
+
+    assert counted("peers_cut", "head_late") == 1
+
+
+async def test_a_head_in_time_is_answered_and_idle_connections_are_left_to_uvicorn():
+    async with serving(answer) as site:
+        idle = await site.connect()
+        for _ in range(2):
+            idle.send(GET)
+            assert await idle.read_until(b"0 bytes")
+            clock = await site.connect()
+            await until(lambda clock=clock: clock.is_cut)
+
+        assert not idle.is_cut
+
+
+@pytest.mark.parametrize("first_bytes", [b"G", b"\r\n"])
+async def test_the_next_head_is_due_from_its_first_byte_on(first_bytes, counted):
+    async with serving(answer) as site:
+        peer = await site.connect()
+        peer.send(GET)
+        await peer.read_until(b"0 bytes")
+        peer.send(first_bytes)
+
+        assert await peer.read_to_the_end() in (b"", None)
+
+    assert counted("peers_cut", "head_late") == 1
+
+
+async def test_a_request_that_begins_in_the_same_packet_is_due_too(counted):
+    async with serving(answer) as site:
+        peer = await site.connect()
+        peer.send(GET + b"GET")
+
+        assert (await peer.read_to_the_end()).endswith(b"0 bytes")
+
+    assert counted("peers_cut", "head_late") == 1
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(counted):
+    async with serving(answer) as site:
+        peer = await site.connect()
+        peer.send(POST)
+
+        assert await peer.read_to_the_end() in (b"", None)
+
+    assert counted("peers_cut", "body_late") == 1
+
+
+async def test_a_body_that_keeps_the_rate_may_take_longer():
+    async with serving(answer) as site:
+        slow, clock = await site.connect(), await site.connect()
+        slow.send(POST, b"x" * 50)
+        clock.send(POST)
+        await until(lambda: clock.is_cut)
+        slow.send(b"x" * 250)
+
+        assert await slow.read_until(b"300 bytes")
+
+
+async def test_a_peer_that_waits_for_us_is_not_late(counted):
+    busy = asyncio.Event()
+
+    async def slowly(scope, receive, send):
+        await busy.wait()
+        await answer(scope, receive, send)
+
+    async with serving(slowly) as site:
+        peer, clock = await site.connect(), await site.connect()
+        peer.send(GET + POST)  # the second one is not read before the first is answered
+        await until(lambda: clock.is_cut)
+        clock = await site.connect()
+        await until(lambda: clock.is_cut)
+        busy.set()
+        await peer.read_until(b"0 bytes")
+        peer.send(b"x" * 300)
+
+        assert await peer.read_until(b"300 bytes")
+
+    assert counted("peers_cut", "body_late") == 0
+
+
+async def test_a_head_without_an_end_is_refused(counted):
+    async with serving(answer) as site:
+        within, beyond = await site.connect(), await site.connect()
+        head = GET.removesuffix(b"\r\n") + b"X: "
+        within.send(head.ljust(2_000, b"x"))
+        beyond.send(head.ljust(2_001, b"x"))
+
+        assert b" 400 " in await beyond.read_to_the_end()
+        within.send(b"\r\n\r\n")
+        assert await within.read_until(b"0 bytes")
+
+    assert counted("peers_cut", "head_long") == 1
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "h2c"])
+@pytest.mark.parametrize("line", ["Content-Length: 5", "Transfer-Encoding: chunked"])
+async def test_an_upgrade_with_a_body_is_refused(counted, protocol, line):
+    async with serving(answer) as site:
+        peer = await site.connect()
+        peer.send(upgrade("/", line).replace(b"websocket", protocol.encode()))
+
+        assert b" 400 " in await peer.read_to_the_end()
+
+    assert counted("peers_cut", "upgrade_with_body") == 1
+
+
+async def echo(scope, receive, send):
+    """Sends every message back."""
+    while (message := await receive())["type"] != "websocket.disconnect":
+        if message["type"] == "websocket.connect":
+            await send({"type": "websocket.accept"})
+        else:
+            await send({"type": "websocket.send", "text": message["text"]})
+
+
+async def test_an_upgrade_that_says_its_body_is_empty_is_accepted():
+    async with serving(echo) as site:
+        peer = await site.connect()
+        peer.send(upgrade("/", "Content-Length: 0"))
+
+        assert b" 101 " in await peer.read_until(b"\r\n\r\n")
+
+
+async def test_a_websocket_is_no_request_that_is_late(counted):
+    async with serving(echo) as site:
+        peer = await site.open_websocket()
+        clock = await site.connect()
+        await until(lambda: clock.is_cut)
+        peer.send(frame(TEXT, b"still here"))
+
+        assert await peer.read_until(b"still here")
+
+
+@pytest.mark.parametrize("content", [b"", b"x"])
+async def test_a_message_has_only_so_many_fragments(counted, content):
+    async with serving(echo) as site:
+        within, beyond = await site.open_websocket(), await site.open_websocket()
+        begin, piece = frame(TEXT, b"begin", fin=False), frame(0, content, fin=False)
+        end = frame(0, b"end")
+        within.send(begin, piece * 8, end)
+        beyond.send(begin, piece * 9, end, frame(TEXT, b"more"))
+
+        assert await within.read_until(b"begin" + content * 8 + b"end")
+        told = await beyond.read_to_the_end()
+        assert told[0] == 0x80 | CLOSE
+        assert int.from_bytes(told[2:4], "big") == 1009
+
+    assert counted("peers_cut", "fragments") == 1
+
+
+async def test_messages_stay_bytes_until_the_application_takes_them():
+    seen, reads, queued = [], asyncio.Event(), []
+
+    async def slowly(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        protocol = scope["extensions"][ABORT]["abort"].__self__
+        await until(lambda: protocol.read_paused)
+        queued.append(protocol.queue.qsize())
+        reads.set()
+        while (message := await receive())["type"] != "websocket.disconnect":
+            seen.append(message["text"])
+
+    count = 20_000
+    async with serving(slowly) as site:
+        peer = await site.open_websocket()
+        peer.send(b"".join(frame(TEXT, b"%d" % number) for number in range(count)))
+        await soon(reads.wait())
+        await until(lambda: len(seen) == count)
+
+    assert seen == [str(number) for number in range(count)]
+    assert queued[0] <= PIECE_BYTES // len(frame(TEXT, b"0"))
+
+
+async def test_a_peer_that_closes_behind_unread_messages_is_answered():
+    ended = asyncio.Event()
+
+    async def closes(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        protocol = scope["extensions"][ABORT]["abort"].__self__
+        await until(lambda: protocol.read_paused)
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        ended.set()
+
+    async with serving(closes) as site:
+        peer = await site.open_websocket()
+        peer.send(frame(TEXT, b"x") * 5_000, frame(CLOSE, b"\x03\xe8"))
+
+        assert await peer.read_to_the_end() == b"\x88\x02\x03\xe8"
+        await soon(ended.wait())
+
+
+def squeeze(protocol):
+    """Let the kernel hold next to nothing for the peer."""
+    connection = protocol.transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+
+
+async def fill(protocol, send):
+    """Send until the peer has no room, and the transport none to speak of."""
+    squeeze(protocol)
+    while protocol.writable.is_set():
+        await send({"type": "websocket.send", "text": "x" * 16_384})
+
+
+async def test_answers_to_pings_do_not_pile_up():
+    sizes = asyncio.Queue()
+
+    async def measuring(scope, receive, send):
+        await receive()
+        protocol = scope["extensions"][ABORT]["abort"].__self__
+        squeeze(protocol)
+        await send({"type": "websocket.accept"})
+        await receive()
+        sizes.put_nowait(protocol.transport.get_write_buffer_size())
+        await receive()
+
+    async with serving(measuring) as site:
+        peer = await site.open_websocket(receive_buffer=4_096)
+        peer.writer.transport.pause_reading()
+        peer.send(frame(PING, b"x" * 125) * 16_000, frame(TEXT, b"measure"))
+
+        # The transport's own mark, and the answers to what was parsed at once.
+        assert await soon(sizes.get()) <= UNSENT_BYTES + PIECE_BYTES
+
+
+async def test_little_waits_for_a_peer_before_the_application_does():
+    """Without a limit the kernel takes 2.5 MiB or more."""
+    sent = []
+
+    async def count(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        protocol = scope["extensions"][ABORT]["abort"].__self__
+        while protocol.writable.is_set():
+            await send({"type": "websocket.send", "text": "x" * 1_024})
+            sent.append(1_024)
+        sent.append("stop")
+        await receive()
+
+    async with serving(count) as site:
+        peer = await site.open_websocket(receive_buffer=4_096)
+        peer.writer.transport.pause_reading()
+        await until(lambda: sent[-1:] == ["stop"])
+
+    assert sum(sent[:-1]) < 2 * (KERNEL_BYTES + UNSENT_BYTES)
+
+
+@pytest.mark.parametrize("way", ["aborts", "returns", "stays"])
+async def test_a_peer_that_does_not_read_loses_its_connection(counted, way):
+    """The application says so, or has ended, or a ping was not answered."""
+    told = []
+
+    async def flood(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        abort = scope["extensions"][ABORT]["abort"]
+        protocol = abort.__self__
+        await fill(protocol, send)
+        protocol.close_timeout = 0.1
+        if way == "aborts":
+            abort()
+        if way != "returns":
+            told.append((await receive())["type"])
+        if way == "aborts":
+            abort()  # too late, and no harm
+
+    options = {"ws_ping_interval": 0.1, "ws_ping_timeout": 0.1} if way == "stays" else {}
+    async with serving(flood, **options) as site:
+        peer = await site.open_websocket(receive_buffer=4_096)
+        peer.writer.transport.pause_reading()
+
+        await until(lambda: not site.connections and not site.server.server_state.tasks)
+
+    assert told == ([] if way == "returns" else ["websocket.disconnect"])
+    assert counted("peers_cut", "close_unread") == (way != "aborts")
+
+
+async def test_the_kernel_forgets_an_aborted_peer_too():
+    """A reset, not a FIN behind everything that was not read."""
+
+    async def flood(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        abort = scope["extensions"][ABORT]["abort"]
+        await fill(abort.__self__, send)
+        abort()
+
+    async with serving(flood) as site:
+        peer = await site.open_websocket(receive_buffer=4_096)
+        peer.writer.transport.pause_reading()
+        await until(lambda: not site.connections)
+        peer.writer.transport.resume_reading()
+
+        with pytest.raises(ConnectionResetError):
+            await soon(peer.reader.read())
+
+
+MISSING = object()
+OVERRIDDEN = {
+    HTTPProtocol: {
+        *("connection_made", "connection_lost", "data_received", "handle_websocket_upgrade"),
+        *("on_message_begin", "on_headers_complete", "on_body", "on_message_complete"),
+    },
+    WebSocketProtocol: {
+        *("connection_made", "connection_lost", "data_received", "handle_cont"),
+        *("handle_ping", "keepalive_timeout", "receive", "run_asgi"),
+    },
+}
+CALLED = {
+    HttpToolsProtocol: {"send_400_response"},
+    WebSocketsSansIOProtocol: {"handle_parser_exception"},
+}
+READ = {
+    HTTPProtocol: {"transport", "loop", "flow.read_paused", "headers", "parser.should_upgrade"},
+    WebSocketProtocol: {
+        *("transport", "loop", "disconnected", "read_paused", "frames", "queue", "close_timeout"),
+        *("writable.is_set", "conn.fail", "conn.data_to_send"),
+    },
+}
+
+
+@pytest.mark.parametrize("ours", OVERRIDDEN, ids=lambda ours: ours.__name__)
+async def test_uvicorn_still_has_what_we_build_on(ours):
+    base = ours.__mro__[1]
+    gone = {name for name in OVERRIDDEN[ours] | CALLED[base] if not hasattr(base, name)}
+    async with serving(echo) as site:
+        await (site.connect() if ours is HTTPProtocol else site.open_websocket())
+        await until(lambda: site.connections)
+        [protocol] = site.connections
+        for path in READ[ours]:
+            found = protocol
+            for name in path.split("."):
+                found = getattr(found, name, MISSING)
+            if found is MISSING:
+                gone.add(path)
+
+    assert type(protocol) is ours
+    assert not gone, (
+        f"uvicorn {uvicorn.__version__}: {base.__name__} lost {', '.join(sorted(gone))},"
+        f" on which realtime.servers.uvicorn builds; see ADR 0014"
+    )
+    known = {name for name in vars(ours) if not name.startswith("_")}
+    assert known - {"abort"} == OVERRIDDEN[ours]
