@@ -1,9 +1,11 @@
 """What Django leaves open about databases: a thread for event loops, and row locks."""
 
 import asyncio
+import queue
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from django.db import DatabaseError, InterfaceError, connection, connections
 from django.db.models import Model, QuerySet
@@ -11,27 +13,68 @@ from django.db.models import Model, QuerySet
 T = TypeVar("T")
 Row = TypeVar("Row", bound=Model)
 
+Piece = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+"""Work, and where its result is waited for."""
+
 
 class DatabaseThread:
-    """Runs synchronous work one piece at a time; what is slow here delays nobody else.
+    """Runs synchronous work one piece at a time, in order; what is slow here delays nobody else.
+
+    One thread, so one connection.  It is a daemon: a query that hangs must not keep a process
+    from ending, as the threads of an executor would.
 
     Args:
         name: of the thread, for people who look at a process.
     """
 
     def __init__(self, name: str) -> None:
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._name = name
+        self._pieces: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What *work* returns; the loop goes on meanwhile."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor, _with_healthy_connection, work
-        )
+        """What *work* returns; the loop goes on meanwhile.
+
+        Raises:
+            RuntimeError: the thread was closed.
+        """
+        if self._closed:
+            raise RuntimeError(f"{self._name} is closed")
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        self._pieces.put((work, loop, answer))
+        return await answer
 
     async def close(self) -> None:
-        """Close the connection and end the thread."""
-        await self.run(connections.close_all)
-        self._executor.shutdown(wait=False)
+        """Close the connection and end the thread, once what was asked for before is done."""
+        if self._thread is not None and not self._closed:
+            await self.run(connections.close_all)
+            self._pieces.put(None)
+        self._closed = True
+
+    def _work(self) -> None:
+        while (piece := self._pieces.get()) is not None:
+            work, loop, answer = piece
+            result, error = None, None
+            try:
+                result = _with_healthy_connection(work)
+            except Exception as raised:
+                error = raised
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(_resolve, answer, result, error)
+
+
+def _resolve(answer: "asyncio.Future[Any]", result: object, error: Exception | None) -> None:
+    if answer.done():
+        return  # nobody waits any more
+    if error is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(error)
 
 
 def _with_healthy_connection(work: Callable[[], T]) -> T:

@@ -388,8 +388,9 @@ class OutboxEntry(models.Model):
             models.UniqueConstraint(fields=("stream", "position"), name="realtime_outbox_position"),
         )
         indexes = (
+            models.Index(fields=("id",), name="realtime_outbox_unsent", condition=Q(sent_at=None)),
             models.Index(
-                fields=("stream", "id"), name="realtime_outbox_unsent", condition=Q(sent_at=None)
+                fields=("stream", "id"), name="realtime_outbox_stream", condition=Q(sent_at=None)
             ),
             models.Index(fields=("sent_at",), name="realtime_outbox_sent"),
         )

@@ -15,15 +15,15 @@ import itertools
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from operator import attrgetter
 from typing import Final
 
 from django.db import DatabaseError, InterfaceError, transaction
-from django.db.models import Exists, F, Max, OuterRef
+from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from realtime import conf, faults, layer, loops
@@ -36,8 +36,20 @@ logger = logging.getLogger(__name__)
 ENTRIES: Final = 500
 """Ours: events claimed or purged at a time."""
 
+NEWEST: Final = 100
+"""Ours: of the newest events, looked at so that a long queue of one channel stops no other."""
+
+AT_ONCE: Final = 50
+"""Ours: channels sent to at the same moment; redis-py opens 100 connections at most."""
+
 SENDING_SECONDS: Final = 2.0
 """Ours: how long one claim is worked on; a publish begun in that time still ends in it."""
+
+REQUEST_SECONDS: Final = 0.5
+"""Ours: how long a request of the site may be held up after its commit."""
+
+PAUSE_SECONDS: Final = 0.5
+"""Ours: how long a channel is left alone after the layer refused one of its events."""
 
 PURGE_SECONDS: Final = 60.0
 """Ours: how often a server process looks for events that were kept long enough."""
@@ -46,7 +58,7 @@ FORGET_CHANNEL_AFTER: Final = timedelta(days=1)
 """Ours: far longer than clocks differ, from which the positions of a new row start."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claim:
     """Channels that nobody else sends to now, and their unsent events in order."""
 
@@ -54,6 +66,10 @@ class Claim:
     entries: tuple[OutboxEntry, ...]
     until: float
     """On the clock of ``time.monotonic()``: when to stop, since others may soon claim."""
+    sent: list[int] = field(default_factory=list)
+    """The keys of the events that the layer took."""
+    refused: set[uuid.UUID] = field(default_factory=set)
+    """The channels of which it did not take one."""
 
 
 def add(envelopes: Sequence[Envelope]) -> None:
@@ -70,20 +86,26 @@ def add(envelopes: Sequence[Envelope]) -> None:
             for envelope in envelopes
         ]
     )
-    transaction.on_commit(_after_commit, robust=True)
+    streams = {OutboxChannel.key_of(envelope.app_id, envelope.channel) for envelope in envelopes}
+    transaction.on_commit(functools.partial(_after_commit, streams), robust=True)
 
 
-def claim() -> Claim | None:
+def claim(
+    streams: Collection[uuid.UUID] | None = None, *, seconds: float = SENDING_SECONDS
+) -> Claim | None:
     """Take channels with unsent events that nobody has taken, and number their events.
+
+    Args:
+        streams: the channels to look at; without it those that have waited longest, and those
+            of the newest events.
+        seconds: how long the claim will be worked on.
 
     Returns:
         ``None`` where nothing is to be done.
     """
-    until = time.monotonic() + SENDING_SECONDS
     unsent = OutboxEntry.objects.unsent()
-    taken = OutboxChannel.objects.filter(pk=OuterRef("stream"), claimed_until__gt=Now())
-    first = unsent.exclude(Exists(taken)).order_by("pk").values_list("stream", flat=True)[:ENTRIES]
-    keys = sorted(set(first))
+    oldest, newest = (streams, ()) if streams is not None else _waiting_streams(unsent)
+    keys = sorted({*oldest, *newest})
     if not keys:
         return None
     token = uuid.uuid4()
@@ -91,44 +113,46 @@ def claim() -> Claim | None:
         # First a write: SQLite takes its one write lock here, and waits for it.
         _make_channels(keys)
         channels = {channel.pk: channel for channel in _lock_free(keys)}
-        entries = list(
-            unsent.filter(stream__in=list(channels)).order_by(
-                F("position").asc(nulls_last=True), "pk"
-            )[:ENTRIES]
-        )
+        entries = _next_entries(unsent.filter(stream__in=list(channels)), newest)
+        if not entries:
+            return None
         _number(entries, channels)
-        OutboxChannel.objects.filter(pk__in=list(channels)).update(
-            claimed_by=token,
-            claimed_until=Now()
-            + timedelta(seconds=SENDING_SECONDS + conf.get().publish_timeout_seconds),
+        until = time.monotonic() + seconds
+        OutboxChannel.objects.filter(pk__in={entry.stream_id for entry in entries}).update(
+            claimed_by=token, claimed_until=Now() + longest_claim()
         )
-    return Claim(token, tuple(entries), until) if entries else None
+    return Claim(token, tuple(entries), until)
 
 
-def settle(claimed: Claim, sent: Iterable[int]) -> None:
-    """Mark the events with the keys *sent*, and let go of the channels."""
+def settle(claimed: Claim) -> None:
+    """Mark what was sent, and let go of the channels: soon, where the layer refused."""
     streams = {entry.stream_id for entry in claimed.entries}
     with transaction.atomic():
-        OutboxEntry.objects.filter(pk__in=list(sent)).update(sent_at=Now())
+        OutboxEntry.objects.filter(pk__in=claimed.sent).update(sent_at=Now())
         # Not those whose claim ran out and that somebody else has taken meanwhile.
-        OutboxChannel.objects.filter(pk__in=streams, claimed_by=claimed.token).update(
-            claimed_by=None, claimed_until=Now()
-        )
+        ours = OutboxChannel.objects.filter(pk__in=streams, claimed_by=claimed.token)
+        held = [channel.pk for channel in lock(ours.order_by("pk"))]
+        pause = Now() + timedelta(seconds=PAUSE_SECONDS)
+        for keys, until in (
+            (claimed.refused.intersection(held), pause),
+            (set(held) - claimed.refused, Now()),
+        ):
+            OutboxChannel.objects.filter(pk__in=keys).update(claimed_by=None, claimed_until=until)
 
 
 def purge() -> int:
-    """Delete events that were sent long enough ago; return how many."""
+    """Delete events that were sent long enough ago, a portion of them; return how many."""
     kept = timedelta(seconds=conf.get().outbox_retention_seconds)
     old = OutboxEntry.objects.filter(sent_at__lt=Now() - kept).order_by("pk")
     keys = list(old.values_list("pk", flat=True)[:ENTRIES])
+    doomed = OutboxEntry.objects.filter(pk__in=keys)
+    purged = dict(doomed.values_list("stream").annotate(position=Max("position")))
     with transaction.atomic():
-        doomed = OutboxEntry.objects.filter(pk__in=keys)
-        purged = dict(doomed.values_list("stream").annotate(position=Max("position")))
+        doomed.delete()
         channels = list(lock(OutboxChannel.objects.filter(pk__in=list(purged)).order_by("pk")))
         for channel in channels:
             channel.purged_position = max(channel.purged_position, purged[channel.pk])
-        OutboxChannel.objects.bulk_update(channels, ["purged_position"])
-        doomed.delete()
+        OutboxChannel.objects.bulk_update(channels, ["purged_position"], batch_size=100)
         OutboxChannel.objects.filter(
             ~Exists(OutboxEntry.objects.filter(stream=OuterRef("pk"))),
             claimed_until__lt=Now() - FORGET_CHANNEL_AFTER,
@@ -140,15 +164,17 @@ def drain() -> int:
     """Send what waits, from synchronous code; return how many the layer took.
 
     Raises:
-        PublishFailed: the layer does not take them; they stay.
+        PublishFailed: the layer did not take all of them; the rest stays.
     """
-    total = 0
+    total, refused = 0, False
     while (claimed := claim()) is not None:
-        sent = loops.from_sync(functools.partial(_send, claimed))
-        settle(claimed, sent)
-        total += len(sent)
-        if len(sent) < len(claimed.entries):
-            raise PublishFailed("the channel layer did not take all durable events")
+        _send_and_settle(claimed)
+        total += len(claimed.sent)
+        refused = refused or bool(claimed.refused)
+        if not claimed.sent:
+            break
+    if refused:
+        raise PublishFailed("the channel layer did not take all durable events")
     return total
 
 
@@ -161,6 +187,9 @@ class Outbox:
         self._sweeper: asyncio.Task[object] | None = None
         self._busy = asyncio.Lock()
         self._purge_at = 0.0
+        self._purging = False
+        """Whether more is to be deleted than one portion."""
+        self._claimed: Claim | None = None
         self._failing = False
         self._stopped = False
 
@@ -178,9 +207,11 @@ class Outbox:
         if self._stopped:
             return
         self._stopped = True
+        if self._claimed is not None:
+            self._claimed.until = 0.0  # a claim that is cut off holds the others up
         if self._sweeper is not None:
-            with suppress(TimeoutError):  # a claim that is cut off holds the others up
-                async with asyncio.timeout(SENDING_SECONDS):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(conf.get().publish_timeout_seconds):
                     await self._busy.acquire()
             await loops.cancel(self._sweeper)
         await self._thread.close()
@@ -188,54 +219,64 @@ class Outbox:
     async def _sweep(self) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(conf.get().outbox_sweep_seconds):
+                seconds = 0 if self._purging else conf.get().outbox_sweep_seconds
+                async with asyncio.timeout(seconds):
                     await self._woken.wait()
             self._woken.clear()
             try:
                 async with self._busy:
                     await self._drain()
-                await self._purge()
+                    await self._purge()
                 self._failing = False
             except (DatabaseError, InterfaceError) as error:
                 if not self._failing:
                     logger.warning("the outbox cannot be read, trying again: %s", error)
-                self._failing = True
+                self._failing, self._purging = True, False
 
     async def _drain(self) -> None:
-        while (claimed := await self._thread.run(claim)) is not None:
-            sent = await _send(claimed)
-            await self._thread.run(functools.partial(settle, claimed, sent))
-            if len(sent) < len(claimed.entries):
+        while not self._stopped:
+            self._claimed = claimed = await self._thread.run(claim)
+            if claimed is None:
+                return
+            try:
+                await _send(claimed)
+            finally:
+                self._claimed = None
+                await self._thread.run(functools.partial(settle, claimed))
+            if not claimed.sent:
                 return  # the layer is away: next time
 
     async def _purge(self) -> None:
+        """Delete one portion if it is time; events that wait come before the next."""
         now = asyncio.get_running_loop().time()
-        if now < self._purge_at:
+        if self._stopped or now < self._purge_at:
             return
-        self._purge_at = now + PURGE_SECONDS
-        while await self._thread.run(purge) == ENTRIES:
-            pass
+        self._purging = await self._thread.run(purge) == ENTRIES
+        if not self._purging:
+            self._purge_at = now + PURGE_SECONDS
 
 
-async def _send(claimed: Claim) -> list[int]:
-    """Hand the events to the layer; return the keys of those it took.
+async def _send(claimed: Claim) -> None:
+    """Hand the events to the layer, and note in *claimed* what it took.
 
     Channels go side by side, the events of each one after the other: behind one that was not
     taken the rest of its channel waits.
     """
-    sent: list[int] = []
     errors: list[PublishFailed] = []
+    turns = asyncio.Semaphore(AT_ONCE)
 
     async def send_in_order(entries: list[OutboxEntry]) -> None:
         for entry in entries:
-            if time.monotonic() > claimed.until:
-                return
-            try:
-                await layer.publish([_envelope(entry)])
-            except PublishFailed as error:
-                errors.append(error)
-                return
-            sent.append(entry.pk)
+            async with turns:
+                if time.monotonic() > claimed.until:
+                    return
+                try:
+                    await layer.publish([_envelope(entry)])
+                except PublishFailed as error:
+                    errors.append(error)
+                    claimed.refused.add(entry.stream_id)
+                    return
+            claimed.sent.append(entry.pk)
 
     by_stream = sorted(claimed.entries, key=attrgetter("stream_id", "position"))
     await asyncio.gather(
@@ -247,18 +288,60 @@ async def _send(claimed: Claim) -> list[int]:
     if errors:
         logger.warning("durable events wait: %s", errors[0])
     faults.point("outbox.after_publish")
-    return sent
 
 
-def _after_commit() -> None:
+def _send_and_settle(claimed: Claim) -> None:
+    loops.from_sync(functools.partial(_send, claimed))
+    settle(claimed)
+
+
+def _after_commit(streams: Collection[uuid.UUID]) -> None:
     faults.point("outbox.after_commit")
     home = loops.home()
     if home is not None:
         home.call_soon_threadsafe(lambda: current().wake())
     elif not layer.is_in_memory():
-        with suppress(PublishFailed):  # logged; every server process will try again
-            drain()
+        # These channels only, and not for long: a request of the site may be waiting.  What is
+        # left is for the server processes.
+        claimed = claim(streams, seconds=REQUEST_SECONDS)
+        if claimed is not None:
+            _send_and_settle(claimed)
     # Else nobody listens in this process: a server process with the same database sends it.
+
+
+def _waiting_streams(
+    unsent: QuerySet[OutboxEntry],
+) -> tuple[set[uuid.UUID], set[uuid.UUID]]:
+    """The channels of the oldest and of the newest events that nobody has claimed."""
+    taken = OutboxChannel.objects.filter(
+        pk=OuterRef("stream"),
+        claimed_until__gt=Now(),
+        # One from further ahead was made before the clock of the database was put back.
+        claimed_until__lte=Now() + longest_claim(),
+    )
+    free = unsent.exclude(Exists(taken)).values_list("stream", flat=True)
+    oldest = set(free.order_by("pk")[:ENTRIES])
+    newest = set(free.order_by("-pk")[:NEWEST]) if oldest else set()
+    return oldest, newest - oldest
+
+
+def _next_entries(
+    unsent: QuerySet[OutboxEntry], newest: Collection[uuid.UUID]
+) -> list[OutboxEntry]:
+    """What is to be sent next, each channel in order: repeats first, with their positions."""
+    repeats = list(unsent.exclude(position=None).order_by("position")[:ENTRIES])
+    if len(repeats) == ENTRIES:
+        return repeats
+    new = unsent.filter(position=None).order_by("pk")
+    found = {entry.pk: entry for entry in new[:ENTRIES]}
+    if newest:
+        found |= {entry.pk: entry for entry in new.filter(stream__in=newest)[:NEWEST]}
+    return repeats + [found[key] for key in sorted(found)]
+
+
+def longest_claim() -> timedelta:
+    """For how long a channel may be claimed by a process that died."""
+    return timedelta(seconds=SENDING_SECONDS + conf.get().publish_timeout_seconds)
 
 
 def _make_channels(keys: Sequence[uuid.UUID]) -> None:
@@ -269,8 +352,9 @@ def _make_channels(keys: Sequence[uuid.UUID]) -> None:
     )
 
 
-def _lock_free(keys: Sequence[uuid.UUID]) -> "list[OutboxChannel]":
-    channels = OutboxChannel.objects.filter(pk__in=keys).exclude(claimed_until__gt=Now())
+def _lock_free(keys: Sequence[uuid.UUID]) -> list[OutboxChannel]:
+    taken = Q(claimed_until__gt=Now(), claimed_until__lte=Now() + longest_claim())
+    channels = OutboxChannel.objects.filter(pk__in=keys).exclude(taken)
     return list(lock(channels.order_by("pk"), skip_locked=True))
 
 
@@ -281,9 +365,11 @@ def _number(entries: Iterable[OutboxEntry], channels: dict[uuid.UUID, OutboxChan
         channel = channels[entry.stream_id]
         channel.last_position += 1
         entry.position = channel.last_position
-    OutboxEntry.objects.bulk_update(new, ["position"])
+    OutboxEntry.objects.bulk_update(new, ["position"], batch_size=100)
     touched = {entry.stream_id for entry in new}
-    OutboxChannel.objects.bulk_update([channels[key] for key in touched], ["last_position"])
+    OutboxChannel.objects.bulk_update(
+        [channels[key] for key in touched], ["last_position"], batch_size=100
+    )
 
 
 def _envelope(entry: OutboxEntry) -> Envelope:

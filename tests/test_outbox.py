@@ -11,8 +11,8 @@ from channels.layers import BaseChannelLayer, channel_layers
 from django.db import OperationalError, connection, connections, transaction
 from django.db.models.functions import Now
 
-from realtime import outbox, trigger
-from realtime.layer import PublishFailed
+from realtime import loops, outbox, trigger
+from realtime.layer import PublishFailed, layer_group
 from realtime.models import OutboxChannel, OutboxEntry
 from realtime.triggers import atrigger, send_to_user, trigger_batch
 from tests.conftest import ID, PATIENCE, SpyLayer, until
@@ -138,7 +138,8 @@ def test_one_process_at_a_time_sends_to_a_channel(layer):
     assert [entry.text for entry in claimed.entries] != []
     assert outbox.claim() is None
 
-    outbox.settle(claimed, [entry.pk for entry in claimed.entries])
+    claimed.sent = [entry.pk for entry in claimed.entries]
+    outbox.settle(claimed)
     assert outbox.drain() == 1
     assert numbers(layer) == [2]
 
@@ -184,6 +185,64 @@ def test_kept_events_can_be_read_from_any_position(layer):
     assert [json.loads(json.loads(entry.text)["data"])["number"] for entry in later] == [3, 4]
 
 
+class HalfLayer(SpyLayer):
+    """One of its hosts is away."""
+
+    away = layer_group(ID, "away")
+
+    async def group_send(self, group, message):
+        if group == self.away:
+            raise ConnectionError("this host is away")
+        await super().group_send(group, message)
+
+
+def test_a_channel_that_nobody_can_send_to_stops_no_other(use_layer, monkeypatch):
+    monkeypatch.setattr(outbox, "ENTRIES", 5)
+    layer = use_layer(HalfLayer)
+    for number in range(12):
+        send(number, channel="away")
+    for number in range(3):
+        send(number)
+
+    with pytest.raises(PublishFailed):
+        outbox.drain()
+    assert numbers(layer) == [0, 1, 2]
+
+    layer.away = ""
+    let_claims_run_out()
+    assert outbox.drain() == 12
+    assert numbers(layer, "away") == list(range(12))
+
+
+def test_a_long_queue_of_one_channel_stops_no_other(layer, monkeypatch):
+    monkeypatch.setattr(outbox, "ENTRIES", 5)
+    for number in range(40):
+        send(number, channel="busy")
+    send(7)
+    first = outbox.claim()
+
+    assert {entry.channel for entry in first.entries} == {"busy", "orders"}
+
+
+def test_a_channel_whose_events_somebody_else_sent_stays_free(layer):
+    """Both looked, the other was faster: nothing is left to claim, so nothing is claimed."""
+    send(1)
+    stream = OutboxChannel.key_of(ID, "orders")
+    assert outbox.drain() == 1
+
+    assert outbox.claim([stream]) is None
+    send(2)
+    assert outbox.drain() == 1
+
+
+def test_a_claim_from_before_the_clock_was_put_back_holds_nobody_up(layer):
+    send(1)
+    outbox.claim()
+    OutboxChannel.objects.update(claimed_until=Now() + timedelta(hours=1))
+
+    assert outbox.drain() == 1
+
+
 # ---- crashes and outages ----------------------------------------------------------------
 
 
@@ -195,6 +254,7 @@ def test_what_the_layer_did_not_take_waits_with_all_behind_it(layer):
     with pytest.raises(PublishFailed):
         outbox.drain()
     layer.broken = False
+    let_claims_run_out()
 
     assert outbox.drain() == 4
     assert numbers(layer) == [0, 1, 2]
@@ -221,20 +281,21 @@ def test_whoever_lost_the_claim_does_not_let_go_of_that_of_another(layer):
     slow = outbox.claim()
     let_claims_run_out()
     other = outbox.claim()
-    outbox.settle(slow, [])
+    outbox.settle(slow)
 
     assert outbox.claim() is None
-    outbox.settle(other, [])
+    outbox.settle(other)
     assert outbox.claim() is not None
 
 
-def test_a_claim_that_ran_out_is_not_worked_on(layer, monkeypatch):
-    monkeypatch.setattr(outbox, "SENDING_SECONDS", -1)
+def test_a_claim_that_ran_out_is_not_worked_on(layer):
     send(1)
+    claimed = outbox.claim(seconds=-1)
+    loops.from_sync(lambda: outbox._send(claimed))
 
-    with pytest.raises(PublishFailed):
-        outbox.drain()
     assert layer.events() == []
+    assert not claimed.sent
+    assert not claimed.refused
 
 
 # ---- keeping ----------------------------------------------------------------------------
@@ -322,6 +383,28 @@ async def test_the_sweep_outlives_the_layer_and_the_database(database, layer, co
     assert caplog.text.count("the outbox cannot be read") == 1
 
 
+async def test_a_stop_settles_what_was_sent(process, layer, configure):
+    configure(OUTBOX_SWEEP_SECONDS=0.01)
+
+    def leave():
+        for number in range(200):
+            send(number)
+
+    await sync_to_async(leave)()
+    local = outbox.current()
+    local.start()
+    await until(lambda: len(layer.events()) > 3)
+    await local.stop()
+
+    def rows():
+        return (
+            OutboxEntry.objects.exclude(sent_at=None).count(),
+            OutboxChannel.objects.filter(claimed_until__gt=Now()).count(),
+        )
+
+    assert await sync_to_async(rows)() == (len(layer.events()), 0)
+
+
 async def test_a_server_process_deletes_what_was_kept_long_enough(process, layer, configure):
     configure(OUTBOX_SWEEP_SECONDS=0.01, OUTBOX_RETENTION_SECONDS=1)
 
@@ -365,6 +448,22 @@ def test_a_command_sends_at_once_what_it_committed(settings):
         assert remote.events() == []
 
     assert numbers(remote) == [1]
+
+
+def test_a_command_sends_what_it_committed_and_not_what_others_left(settings, monkeypatch):
+    backend = f"{RemoteLayer.__module__}.{RemoteLayer.__qualname__}"
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend}}
+    remote = channel_layers["default"].local
+    remote.broken = True
+    send(1, channel="left")
+    remote.broken = False
+    let_claims_run_out()
+
+    send(2)
+
+    assert numbers(remote) == [2]
+    assert numbers(remote, "left") == []
+    assert outbox.drain() == 1
 
 
 def test_an_outage_does_not_break_the_caller(settings, caplog):
@@ -416,3 +515,5 @@ def test_three_processes_send_everything_once_and_in_order(layer):
     assert not failures
     for name in names:
         assert numbers(layer, name) == list(range(each))
+    # Nobody holds a claim that would keep the next event waiting.
+    assert not OutboxChannel.objects.filter(claimed_until__gt=Now()).exists()

@@ -2,7 +2,7 @@
 
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError, connections
@@ -10,6 +10,9 @@ from django.db import DatabaseError, InterfaceError, connections
 from realtime import conf, layer, outbox
 from realtime.layer import PublishFailed
 from realtime.models import OutboxEntry
+
+LOOK_SECONDS: Final = 0.1
+"""Ours: how often to look whether a channel that was claimed is free."""
 
 
 class Command(BaseCommand):
@@ -48,11 +51,20 @@ class Command(BaseCommand):
             )
 
     def _once(self) -> None:
+        """Send all there is; what another process is sending just now is waited for."""
+        sent, patience = 0, outbox.longest_claim().total_seconds()
+        began = time.monotonic()
         try:
-            sent = outbox.drain()
+            while True:
+                sent += outbox.drain()
+                if not OutboxEntry.objects.unsent().exists():
+                    break
+                if time.monotonic() - began > patience:
+                    raise CommandError("Some durable events still wait: another process has them.")
+                time.sleep(LOOK_SECONDS)
         except PublishFailed as error:
             raise CommandError(f"Some durable events still wait: {error}.") from error
-        outbox.purge()
+        _purge()
         self.stdout.write(f"Sent {sent} durable events.")
 
     def _for_ever(self) -> None:
@@ -63,7 +75,7 @@ class Command(BaseCommand):
                 if sent:
                     self.stdout.write(f"Sent {sent} durable events.")
                 if time.monotonic() >= purge_at:
-                    outbox.purge()
+                    _purge()
                     purge_at = time.monotonic() + outbox.PURGE_SECONDS
             except PublishFailed as error:
                 self.stderr.write(f"Durable events wait: {error}.")
@@ -71,3 +83,8 @@ class Command(BaseCommand):
                 self.stderr.write(f"The outbox cannot be read: {error}.")
                 connections.close_all()
             time.sleep(conf.get().outbox_sweep_seconds)
+
+
+def _purge() -> None:
+    while outbox.purge() == outbox.ENTRIES:
+        pass
