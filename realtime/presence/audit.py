@@ -301,7 +301,8 @@ def strays(lease_seconds: float) -> dict[str, list[list[Any]]]:
 
 def mend_alone(lease_seconds: float) -> None:
     """Mend what ``strays`` found, while no process runs and nobody is connected."""
-    store.reap()
+    while store.reap() is not None:
+        pass
     wrong = _wrong_members()
     server_id = uuid4()
     lease.take(server_id, lease_seconds)

@@ -7,11 +7,13 @@ the next thing.
 
 import os
 import socket
+import time
 from datetime import timedelta
 from uuid import UUID
 
 from django.db.models.functions import Now
 
+from realtime import conf
 from realtime.models import Server
 from realtime.protocol.errors import RealtimeError
 
@@ -44,3 +46,29 @@ def give_back(server_id: UUID, seconds: float) -> None:
     """Let the lease run out in *seconds*; whoever reaps then announces what is left."""
     expires_at = Now() + timedelta(seconds=seconds)
     Server.objects.filter(pk=server_id).update(expires_at=expires_at)
+
+
+def shorten() -> None:
+    """Let leases begin anew that end further ahead than any was ever made.
+
+    The clock of the database was put back.  The living renew theirs, the dead run out.
+    """
+    seconds = conf.get().lease_seconds
+    from_another_time = Server.objects.filter(expires_at__gt=Now() + timedelta(seconds=3 * seconds))
+    from_another_time.update(expires_at=Now() + timedelta(seconds=seconds))
+
+
+class Clock:
+    """The clock of the database, watched for being put back or forward."""
+
+    def __init__(self) -> None:
+        self._offset: float | None = None
+
+    def jump_seconds(self, server_id: UUID) -> float:
+        """How far it jumped since the last look, beyond the time that has passed."""
+        rows = Server.objects.filter(pk=server_id).annotate(clock=Now())
+        now = rows.values_list("clock", flat=True).first()
+        if now is None:
+            return 0.0
+        before, self._offset = self._offset, now.timestamp() - time.monotonic()
+        return 0.0 if before is None else self._offset - before

@@ -9,7 +9,6 @@ All writes of a process go through one thread and one database connection, in or
 import asyncio
 import logging
 import math
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -73,6 +72,10 @@ class Ledger:
         self._draining = False
         self._lease_until = 0.0
         self._renewal_due = False
+        self._renewed = asyncio.Event()
+        self._clock = lease.Clock()
+        self._late: dict[Subscription, asyncio.TimerHandle] = {}
+        """Departures that are recorded a little later, in case the user arrives elsewhere."""
         self._reap_from = asyncio.get_running_loop().time() + conf.get().lease_seconds
         """When the leases of others have had time to be renewed."""
         self._thread = DatabaseThread("realtime-ledger")
@@ -94,6 +97,8 @@ class Ledger:
         """
         if self._stopped:
             raise PresenceUnavailable("this server is stopping")
+        if late := self._late.pop(_subscription(joining), None):
+            late.cancel()  # back on the same connection
         answer: asyncio.Future[Roster | None] = asyncio.get_running_loop().create_future()
         self._pending.append((joining, answer))
         self._write_soon()
@@ -106,11 +111,14 @@ class Ledger:
     def leave(self, leaving: Leave) -> None:
         """Record a departure."""
         if self._draining:
-            asyncio.get_running_loop().call_later(TRAVEL_SECONDS, self._record_leave, leaving)
+            self._late[_subscription(leaving)] = asyncio.get_running_loop().call_later(
+                TRAVEL_SECONDS, self._record_leave, leaving
+            )
         else:
             self._record_leave(leaving)
 
     def _record_leave(self, leaving: Leave) -> None:
+        self._late.pop(_subscription(leaving), None)
         self._pending.append((leaving, None))
         self._write_soon()
 
@@ -253,8 +261,9 @@ class Ledger:
         outcome = await self._thread.run(lambda: store.apply(server_id, transitions, seconds))
         faults.point("ledger.after_commit")
         self._lease_until = now + seconds
-        if asyncio.get_running_loop().time() - now > REAP_SECONDS:
+        if outcome.waited_seconds > REAP_SECONDS:
             self._give_others_time()
+        self._renewed.set()
         for transition, answer in group:
             self._remember(transition, outcome)
             if answer is not None and not answer.done() and isinstance(transition, Join):
@@ -264,7 +273,7 @@ class Ledger:
     def _remember(self, transition: store.Transition, outcome: store.Outcome) -> None:
         if isinstance(transition, Occupy):
             return
-        key = (transition.app_id, transition.channel, transition.socket_id)
+        key = _subscription(transition)
         if isinstance(transition, Leave):
             self._held.pop(key, None)
         elif transition not in outcome.banned and transition not in outcome.crowded:
@@ -317,20 +326,42 @@ class Ledger:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(conf.get().lease_seconds / 3)
-            self._renewal_due = True
-            self._write_soon()
-            if loop.time() >= self._lease_until:
-                continue
+            await self._renew()
             try:
-                if loop.time() >= self._reap_from:
-                    until = time.monotonic() + REAP_SECONDS
-                    dead = await self._thread.run(lambda: store.reap(until=until))  # noqa: B023
-                    self._announcer.announce(dead)
+                await self._watch_clock()
+                await self._reap()
                 await self._catch_up(loop.time())
                 if self._server_id is not None:
                     await audit.answer(self, self._server_id)
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("the rows of presence cannot be read: %s", error)
+
+    async def _renew(self) -> None:
+        """Wait until the writer has renewed the lease, however long that takes."""
+        self._renewed.clear()
+        self._renewal_due = True
+        self._write_soon()
+        await self._renewed.wait()
+
+    async def _watch_clock(self) -> None:
+        """Notice when the clock of the database was put forward: all leases ran out at once."""
+        server_id = self._server_id
+        if server_id is None:
+            return
+        jump = await self._thread.run(lambda: self._clock.jump_seconds(server_id))
+        if abs(jump) > REAP_SECONDS:
+            logger.warning("the clock of the database jumped by %.1f seconds", jump)
+            self._give_others_time()
+
+    async def _reap(self) -> None:
+        """Announce whom dead processes left behind, and keep our own lease meanwhile."""
+        while asyncio.get_running_loop().time() >= self._reap_from:
+            changes = await self._thread.run(lambda: store.reap(patience_seconds=REAP_SECONDS))
+            if changes is None:
+                return
+            self._announcer.announce(changes)
+            self._renewal_due = True
+            self._write_soon()
 
     async def _catch_up(self, now: float) -> None:
         """Tell the sockets here what changed lately and did not reach them through the layer.
@@ -343,6 +374,10 @@ class Ledger:
         if channels:
             deliver_here(await self._thread.run(lambda: store.changed_within(since, channels)))
         self._looked_at = now
+
+
+def _subscription(move: Join | Leave) -> Subscription:
+    return (move.app_id, move.channel, move.socket_id)
 
 
 def _given_up(entry: Entry) -> bool:

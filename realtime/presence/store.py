@@ -10,11 +10,12 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Count, Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Count, F, Q, QuerySet
+from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
 from realtime.database import lock
@@ -55,6 +56,9 @@ class Occupy:
     subscriptions: int
 
 
+REAPED: Final = 1_000
+"""Ours: subscriptions of dead processes removed in one transaction."""
+
 Transition = Join | Leave | Occupy
 
 
@@ -88,6 +92,8 @@ class Outcome:
     """By app id and channel, for every channel somebody joined."""
     banned: set[Join] = field(default_factory=set)
     crowded: set[Join] = field(default_factory=set)
+    waited_seconds: float = 0.0
+    """How long the database took to let us begin."""
 
 
 def apply(server_id: UUID, transitions: Sequence[Transition], lease_seconds: float) -> Outcome:
@@ -101,7 +107,9 @@ def apply(server_id: UUID, transitions: Sequence[Transition], lease_seconds: flo
     outcome = Outcome()
     with transaction.atomic():
         # First a write: SQLite takes its one write lock here, and waits for it.
+        began = time.monotonic()
         lease.renew(server_id, lease_seconds)
+        outcome.waited_seconds = time.monotonic() - began
         joins = [item for item in transitions if isinstance(item, Join)]
         outcome.banned = _banned(joins)
         outcome.crowded = _crowded([join for join in joins if join not in outcome.banned])
@@ -112,29 +120,33 @@ def apply(server_id: UUID, transitions: Sequence[Transition], lease_seconds: flo
         _write_users([join for join in joins if join not in refused])
         outcome.changes = _move(server_id, moves)
         _write_occupancy(server_id, [item for item in transitions if isinstance(item, Occupy)])
-        outcome.rosters = {
-            key: roster(*key)
-            for key in {
+        outcome.rosters = rosters(
+            {
                 (join.app_id, join.channel)
                 for join in joins
                 if join not in refused and join.channel != Member.ONLINE
             }
-        }
+        )
     return outcome
 
 
-def reap(*, until: float = math.inf) -> list[Change]:
-    """Remove servers whose lease ran out, and everybody only they held.
+def reap(*, patience_seconds: float = math.inf) -> list[Change] | None:
+    """Remove servers whose lease ran out, and everybody only they held, a portion at a time.
 
     Args:
-        until: on the clock of ``time.monotonic()``, when it is too late: whoever had to wait for
-            the database cannot tell the dead from the living, who waited as well.
+        patience_seconds: for the database.  Whoever had to wait for it cannot tell the dead
+            from the living, who waited as well.
+
+    Returns:
+        who has gone thereby; ``None`` where nobody is dead.
     """
+    began = time.monotonic()
     with transaction.atomic():
+        lease.shorten()  # first a write, as in ``apply``
         dead = [server.pk for server in lock(Server.objects.dead(), skip_locked=True)]
-        if not dead or time.monotonic() > until:
-            return []
-        held = Membership.objects.filter(server__in=dead).select_related("member__user")
+        if not dead or time.monotonic() - began > patience_seconds:
+            return None
+        held = Membership.objects.filter(server__in=dead).select_related("member__user")[:REAPED]
         leaves = [
             Leave(
                 membership.member.app_id,
@@ -146,7 +158,8 @@ def reap(*, until: float = math.inf) -> list[Change]:
         ]
         # All in one go: member rows must be locked in key order, whosever they were.
         changes = _move(dead[0], leaves)
-        Server.objects.filter(pk__in=dead).delete()
+        if len(leaves) < REAPED:
+            Server.objects.filter(pk__in=dead).delete()
     return changes
 
 
@@ -157,15 +170,29 @@ def changed_within(seconds: float, channels: Collection[str]) -> list[Change]:
 
 def roster(app_id: str, channel: str) -> Roster:
     """Who is in a presence channel."""
-    there = Member.objects.filter(app_id=app_id, channel=channel)
-    rows = there.present().order_by("changed_at", "pk")
-    members, view = [], View()
-    for user_id, user_info, version in rows.values_list("user__user_id", "user_info", "version"):
-        members.append(messages.Member(user_id, user_info))
-        view.present[user_id] = version
-    just_gone = _recent(OVERTAKING_SECONDS).filter(app_id=app_id, channel=channel, present=False)
-    view.departed |= dict(just_gone.values_list("user__user_id", "version"))
-    return Roster(messages.encode_members(members), view)
+    return rosters([(app_id, channel)])[app_id, channel]
+
+
+def rosters(keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Roster]:
+    """Who is in each of several presence channels, by app id and name."""
+    members: dict[tuple[str, str], list[messages.Member]] = {key: [] for key in keys}
+    views = {key: View() for key in keys}
+    for app_id in {app_id for app_id, _ in keys}:
+        channels = [channel for app, channel in keys if app == app_id]
+        there = Member.objects.filter(app_id=app_id, channel__in=channels)
+        present = there.present().order_by("changed_at", "pk")
+        columns = ("channel", "user__user_id", "user_info", "version")
+        for channel, user_id, user_info, version in present.values_list(*columns):
+            members[app_id, channel].append(messages.Member(user_id, user_info))
+            views[app_id, channel].present[user_id] = version
+        just_gone = _recent(OVERTAKING_SECONDS).filter(
+            app_id=app_id, channel__in=channels, present=False
+        )
+        for channel, user_id, version in just_gone.values_list(
+            "channel", "user__user_id", "version"
+        ):
+            views[app_id, channel].departed[user_id] = version
+    return {key: Roster(messages.encode_members(members[key]), views[key]) for key in keys}
 
 
 # ---- inside the transaction -------------------------------------------------------------
@@ -286,15 +313,16 @@ def _move(server_id: UUID, moves: Sequence[Join | Leave]) -> list[Change]:
 
 
 def _insert_members(joins: dict[tuple[UUID, str], Join]) -> None:
-    missing = {
-        member_key: Member(
-            id=member_key,
-            user_id=RealtimeUser.key_of(join.app_id, join.member.user_id),
-            app_id=join.app_id,
-            channel=join.channel,
-        )
-        for (member_key, _), join in joins.items()
-    }
+    missing: dict[UUID, Member] = {}
+    for (member_key, _), join in joins.items():
+        if member_key not in missing:
+            missing[member_key] = Member(
+                id=member_key,
+                user_id=RealtimeUser.key_of(join.app_id, join.member.user_id),
+                app_id=join.app_id,
+                channel=join.channel,
+                user_info=join.member.user_info,
+            )
     Member.objects.bulk_create([missing[key] for key in sorted(missing)], ignore_conflicts=True)
 
 
@@ -307,22 +335,25 @@ def _settle(
         .values_list("member_id")
         .annotate(total=Count("pk"))
     )
-    now = timezone.now()
-    changes, changed = [], []
+    clock = int(timezone.now().timestamp() * 1_000_000)
+    changed, renamed = [], []
     for (member_key, _), move in last.items():
         member = members.get(member_key)
         if member is None or member.present == (counts.get(member_key, 0) > 0):
             continue
         member.present = not member.present
-        member.version = max(member.version + 1, int(now.timestamp() * 1_000_000))
-        member.changed_at = Now()
-        if isinstance(move, Join):
+        member.version = max(member.version + 1, clock)
+        if isinstance(move, Join) and member.user_info != move.member.user_info:
             member.user_info = move.member.user_info
+            renamed.append(member)
         changed.append(member)
-        changes.append(_change(member))
-    if changed:
-        Member.objects.bulk_update(changed, ["present", "version", "changed_at", "user_info"])
-    return changes
+    for present in (False, True):
+        # One statement for all of them: with a value for each it would grow with the square.
+        Member.objects.filter(
+            pk__in=[item.pk for item in changed if item.present is present]
+        ).update(present=present, version=Greatest(F("version") + 1, clock), changed_at=Now())
+    Member.objects.bulk_update(renamed, ["user_info"], batch_size=100)
+    return [_change(member) for member in changed]
 
 
 def _change(member: Member) -> Change:

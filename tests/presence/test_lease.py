@@ -1,6 +1,7 @@
 """The claim of a server process to be alive."""
 
 import os
+import time
 import uuid
 
 import pytest
@@ -59,3 +60,27 @@ def test_giving_back_what_was_reaped_does_nothing():
     lease.give_back(SERVER, 3)
 
     assert not Server.objects.exists()
+
+
+def test_a_clock_that_goes_on_does_not_jump():
+    lease.take(SERVER, 60)
+    clock = lease.Clock()
+
+    assert clock.jump_seconds(SERVER) == 0.0
+    assert abs(clock.jump_seconds(SERVER)) < 1
+
+
+@pytest.mark.parametrize("seconds", [3_600, -3_600])
+def test_a_clock_that_is_put_forward_or_back_jumps(monkeypatch, seconds):
+    """Seen from the other clock, which is the same: it goes back or forward as far."""
+    lease.take(SERVER, 60)
+    clock = lease.Clock()
+    clock.jump_seconds(SERVER)
+    now = time.monotonic()
+    monkeypatch.setattr("realtime.presence.lease.time.monotonic", lambda: now - seconds)
+
+    assert clock.jump_seconds(SERVER) == pytest.approx(seconds, abs=5)
+
+
+def test_a_server_without_a_row_has_no_clock():
+    assert lease.Clock().jump_seconds(SERVER) == 0.0

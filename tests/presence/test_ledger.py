@@ -508,7 +508,7 @@ async def test_the_heartbeat_survives_a_database_that_is_away(
     await soon(ledger.join(joining("ann")))
     await soon(ledger.flushed())
     database.away = True
-    await until(lambda: "the rows of presence cannot be read" in caplog.text)
+    await until(lambda: "presence cannot be written" in caplog.text)
 
     database.away = False
 
@@ -551,6 +551,20 @@ async def test_a_departure_within_the_stop_has_not_happened_yet(ledger, layer):
 
     assert await Membership.objects.aexists()
     await until(lambda: announced(layer) == ["+ann"])
+
+
+async def test_who_comes_back_on_the_same_connection_has_not_left(ledger, monkeypatch):
+    monkeypatch.setattr(ledger_module, "TRAVEL_SECONDS", 0.05)
+    await soon(ledger.join(joining("ann")))
+    ledger.drain()
+    loop = asyncio.get_running_loop()
+    left_at = loop.time()
+    ledger.leave(leaving("ann"))
+    await soon(ledger.join(joining("ann")))
+    await until(lambda: loop.time() - left_at > 0.1)
+    await soon(ledger.flushed())
+
+    assert await Membership.objects.filter(socket_id="1.1").aexists()
 
 
 async def test_who_does_not_arrive_elsewhere_has_left(ledger, layer, monkeypatch):

@@ -249,7 +249,7 @@ class PresenceMachine(RuleBasedStateMachine):
             process.record_again()
             return
         dead = set(Server.objects.dead().values_list("pk", flat=True))
-        self.take(process, store.reap())
+        self.take(process, store.reap() or [])
         for server_id in dead:
             del self.rows[server_id]
 
@@ -407,7 +407,7 @@ def work(seed, server_id, changes, rows):
                     group.append(Leave(APP, channel, socket_id, user))
                     rows.discard((channel, user, socket_id))
             changes += store.apply(server_id, group, LEASE_SECONDS).changes
-            changes += store.reap()
+            changes += store.reap() or []
             if chance.random() < 0.2:
                 purge.delete(timezone.now())
     finally:

@@ -1,7 +1,6 @@
 """One transaction: what happened goes in, what became visible comes out."""
 
 import json
-import time
 
 import pytest
 from django.db.models.functions import Now
@@ -299,21 +298,49 @@ def test_reaping_two_dead_servers_announces_a_shared_user_once(apply, servers):
         kill(server)
 
     assert seen(store.reap()) == ["-ann"]
-    assert store.reap() == []
+    assert store.reap() is None
 
 
 def test_reaping_after_a_long_wait_spares_everybody(apply, servers):
     apply(join("ann"))
     kill(servers[0])
 
-    assert store.reap(until=time.monotonic() - 0.001) == []
-    assert seen(store.reap(until=time.monotonic() + 60)) == ["-ann"]
+    assert store.reap(patience_seconds=-1) is None
+    assert seen(store.reap(patience_seconds=60)) == ["-ann"]
+
+
+def test_a_big_process_is_reaped_in_portions(apply, servers, monkeypatch):
+    monkeypatch.setattr(store, "REAPED", 3)
+    apply(*(join(f"u{number}", f"1.{number}") for number in range(8)), Occupy(APP, "room", 8))
+    apply(join("u7", "2.7"), on=1)
+    kill(servers[0])
+
+    portions = []
+    while (changes := store.reap()) is not None:
+        portions.append(seen(changes))
+
+    assert [len(portion) for portion in portions] in ([3, 3, 1], [3, 2, 2], [2, 3, 2])
+    assert sorted(name for portion in portions for name in portion) == [
+        f"-u{number}" for number in range(7)
+    ]
+    assert census.user_ids(APP, ROOM) == ["u7"]
+    assert not Server.objects.filter(pk=servers[0]).exists()
+    assert not Occupancy.objects.exists()
+
+
+def test_a_lease_from_before_the_clock_was_put_back_begins_anew(apply, servers):
+    apply(join("ann"))
+    Server.objects.filter(pk=servers[0]).update(expires_at=Now() + timezone.timedelta(hours=1))
+
+    assert store.reap() is None
+    expires_at = Server.objects.get(pk=servers[0]).expires_at
+    assert expires_at < timezone.now() + timezone.timedelta(seconds=60)
 
 
 def test_reaping_spares_the_living(apply):
     apply(join("ann"))
 
-    assert store.reap() == []
+    assert store.reap() is None
 
 
 @pytest.mark.django_db(transaction=True)
