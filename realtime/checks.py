@@ -7,6 +7,7 @@
     realtime.E005  the queue layer kills idle consumers
     realtime.E006  LAYER names no channel layer
     realtime.E007  USER_DATA names no function
+    realtime.E008  the models are read from one database and written to another
     realtime.W001  the in-memory layer serves one process only
     realtime.W002  a layer drops messages beyond a small capacity
     realtime.W003  any origin may connect
@@ -22,11 +23,11 @@ import os
 from collections.abc import Sequence
 from typing import Any, Final
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, router
 from django.urls import NoReverseMatch, Resolver404, resolve
 from django.utils.module_loading import import_string
 
@@ -122,7 +123,18 @@ def check_layer(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Check
                     id="realtime.E005",
                 )
             )
-    if backend in (QUEUE_LAYER, IN_MEMORY_LAYER) and _capacity(config) < ENOUGH_CAPACITY:
+    if backend == IN_MEMORY_LAYER:
+        messages.append(
+            Warning(
+                "The channel layer drops messages without a word.",
+                hint=(
+                    f"Take {found[0].layer!r} out of CHANNEL_LAYERS: the app then uses a layer in"
+                    f" memory that refuses what it cannot keep. {DOCS}"
+                ),
+                id="realtime.W002",
+            )
+        )
+    elif backend == QUEUE_LAYER and _capacity(config) < ENOUGH_CAPACITY:
         messages.append(
             Warning(
                 f"The channel layer drops messages beyond {_capacity(config)} unread ones.",
@@ -178,6 +190,28 @@ def check_user_data(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[C
             )
         ]
     return []
+
+
+@register(Tags.database)
+def check_databases(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Presence and durable events are read back within the transaction that wrote them."""
+    astray = {
+        database
+        for model in apps.get_app_config("realtime").get_models()
+        for database in (router.db_for_read(model), router.db_for_write(model))
+    } - {DEFAULT_DB_ALIAS}
+    if not astray:
+        return []
+    return [
+        Error(
+            f"The models of realtime are routed to {', '.join(map(repr, sorted(astray)))}.",
+            hint=(
+                "Let DATABASE_ROUTERS send the app 'realtime' to the database"
+                f" {DEFAULT_DB_ALIAS!r}, for reading and for writing. {DOCS}"
+            ),
+            id="realtime.E008",
+        )
+    ]
 
 
 @register(Tags.compatibility)
