@@ -131,6 +131,16 @@ def _database() -> dict[str, Any]:
             "timeout": 20,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         }
+    if database["ENGINE"] == "django.db.backends.postgresql":
+        # A link that is cut without a word would otherwise hang for as long as TCP likes.
+        database["OPTIONS"] = {
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,  # milliseconds
+            **database.get("OPTIONS", {}),
+        }
     return database
 
 

@@ -99,6 +99,10 @@ class Bus:
                     await self._open()
                 except PublishFailed:
                     self._failures += 1
+                    # A layer that failed half-way may keep what nobody asks for any more.
+                    with suppress(PublishFailed):
+                        seconds = conf.get().watchdog_seconds
+                        self._layer = await layer.renew_channel_layer(self._layer, seconds)
                     raise
 
     async def _open(self) -> None:
@@ -245,31 +249,35 @@ class Bus:
                 if fault := self._fault():
                     return fault
                 await asyncio.sleep(min(rest, LOOK_SECONDS))
-            if not await self._hears_itself(2 * conf.get().watchdog_seconds / PARTS):
+            patience = 2 * conf.get().watchdog_seconds / PARTS
+            if not await self._hears_itself(patience, watching=True):
                 return self._fault() or NO_MARKER
 
     def _fault(self) -> str:
         return RECEIVER_FAILED if self._receiver_failed else self._links.fault()
 
-    async def _hears_itself(self, seconds: float) -> bool:
+    async def _hears_itself(self, seconds: float, *, watching: bool = False) -> bool:
         """Whether a marker comes back from every host within *seconds* of calm.
 
         A process with more work than it can do hears late, and so do its markers; that is not
         deafness, and to listen anew would lose what is under way.  So only ticks count that
         come in time, up to a limit.  With one host anything that arrives is a proof.
+
+        Args:
+            watching: whether a fault that can be seen needs no marker.
         """
         loop = asyncio.get_running_loop()
         began, before, silent = loop.time(), self._received, 0.0
         probes = [loops.spawn(self._probe(group), "bus probe") for group in self._echo_groups]
         while silent < seconds and loop.time() - began < OVERLOAD * seconds:
             _, missing = await asyncio.wait(probes, timeout=TICK_SECONDS)
-            if not missing:
+            if not missing or (watching and self._fault()):
                 break
             silent += TICK_SECONDS
         for probe in probes:
             await loops.cancel(probe)
         heard = all(not probe.cancelled() and probe.result() for probe in probes)
-        if not heard and len(probes) == 1:
+        if not heard and len(probes) == 1 and not (watching and self._fault()):
             heard = self._received > before
         if heard:
             self._heard_all_at = began
@@ -287,7 +295,8 @@ class Bus:
         deaf_from = self._heard_all_at
         # A connection that was made anew has joined all groups by itself.
         is_joined = trouble in (backends.LINK_LOST, RECEIVER_FAILED)
-        alone = trouble != NO_MARKER
+        # A link that is lost is mostly Redis that was restarted, for everybody.
+        alone = trouble in (backends.RECEIVER_ENDED, RECEIVER_FAILED)
         while True:
             try:
                 if not is_joined:
@@ -330,12 +339,21 @@ class Bus:
         """
         while True:
             await asyncio.sleep(RENEWAL_SECONDS)
-            await self._join_all(conf.get().publish_timeout_seconds)
+            try:
+                await self._join_all(conf.get().publish_timeout_seconds)
+            except PublishFailed as error:
+                logger.warning("the groups of the channel layer are not all renewed: %s", error)
+                await asyncio.sleep(min(RENEWAL_SECONDS, RETRY_SECONDS))
+                await self._join_all(conf.get().publish_timeout_seconds)
 
     async def _join_all(self, seconds: float) -> None:
         for group in [*self._groups]:
+            if group not in self._groups:
+                continue  # left meanwhile
             async with layer.answering(seconds):
                 await self._layer.group_add(group, self._channel)
+                if group not in self._groups:
+                    await self._layer.group_discard(group, self._channel)
 
     def _set_listening(self, listening: bool) -> None:
         self.listening = listening

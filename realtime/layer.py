@@ -40,6 +40,8 @@ NEVER: Final = 10**9
 
 
 _refusal: str | None = None
+_layers: dict[str, BaseChannelLayer] = {}
+"""By alias."""
 
 
 class PublishFailed(RealtimeError):
@@ -90,12 +92,16 @@ class Envelope:
 
 
 def channel_layer() -> BaseChannelLayer:
-    """The layer of the site, or one of our own in memory where none is configured."""
-    backends.see_drops_of_the_queue()
+    """The layer that the site configured, or one in memory where it did not.
+
+    An object of our own: the consumers of the site wait on theirs, and must not be cut off
+    when ours gets new connections.
+    """
     alias = conf.get().layer
-    if alias in channel_layers.configs:
-        return channel_layers[alias]
-    return _in_memory()
+    if alias not in _layers:
+        backends.see_drops_of_the_queue()
+        _layers[alias] = _make_layer(alias)
+    return _layers[alias]
 
 
 def is_in_memory() -> bool:
@@ -110,7 +116,7 @@ def layer_group(app_id: str, channel: str) -> str:
 
 
 async def renew_channel_layer(deaf: BaseChannelLayer, seconds: float) -> BaseChannelLayer:
-    """Give the site's layer new connections, and return it; it may be another object then.
+    """Give our layer new connections, and return it; it may be another object then.
 
     Raises:
         PublishFailed: the old connections did not end within *seconds*.
@@ -121,9 +127,9 @@ async def renew_channel_layer(deaf: BaseChannelLayer, seconds: float) -> BaseCha
         return deaf
     # Not flush() in place: a call that hangs on a half-open link holds the lock it needs.
     alias = conf.get().layer
-    channel_layers.set(alias, channel_layers.make_backend(alias))
+    _layers[alias] = _make_layer(alias)
     loops.spawn(_close(deaf), "layer close")
-    return channel_layers[alias]
+    return _layers[alias]
 
 
 async def _close(replaced: BaseChannelLayer) -> None:
@@ -202,12 +208,14 @@ async def answering(seconds: float | None = None) -> AsyncIterator[None]:
         raise PublishFailed(f"the channel layer does not answer: {error!r}") from error
 
 
-@functools.cache
-def _in_memory() -> InMemoryChannelLayer:
+def _make_layer(alias: str) -> BaseChannelLayer:
+    if alias in channel_layers.configs:
+        made: BaseChannelLayer = channel_layers.make_backend(alias)
+        return made
     return backends.InMemoryLayer(capacity=IN_MEMORY_CAPACITY, group_expiry=NEVER)
 
 
 @receiver(setting_changed)
 def _forget(*, setting: str, **_: object) -> None:
     if setting == "CHANNEL_LAYERS":
-        _in_memory.cache_clear()
+        _layers.clear()

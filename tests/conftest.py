@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.layers import InMemoryChannelLayer
 from channels.testing import WebsocketCommunicator
 from django.conf import settings as django_settings
 from django.db import OperationalError, connections
 from django.db.backends.signals import connection_created
 
 from realtime import conf, hub, metrics, outbox
+from realtime import layer as layer_module
 from realtime.asgi import get_asgi_application
 from realtime.layer import EVENT, MARKER
 from realtime.logs import OncePerSecond
@@ -173,7 +174,7 @@ def use_layer(settings: Any) -> Callable[[type[SpyLayer]], Any]:
     def use(layer_class: type[SpyLayer], **config: Any) -> Any:
         backend = f"{layer_class.__module__}.{layer_class.__qualname__}"
         settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend, "CONFIG": config}}
-        return channel_layers["default"]
+        return layer_module.channel_layer()
 
     return use
 

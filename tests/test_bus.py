@@ -4,10 +4,10 @@ import asyncio
 import time
 
 import pytest
-from channels.layers import channel_layers
 
 from realtime import backends, faults, metrics
 from realtime import bus as bus_module
+from realtime import layer as layer_module
 from realtime.bus import Bus
 from realtime.layer import CONTROL_GROUP, MARKER, Envelope, PublishFailed, layer_group, publish
 from tests.conftest import LateLayer, MarkerlessLayer, SpyLayer, soon, until
@@ -195,7 +195,7 @@ async def test_a_layer_that_hides_dead_connections_is_given_new_ones(
 
     await until(lambda: bus.recoveries and bus.listening)
 
-    layer = channel_layers["default"]
+    layer = layer_module.channel_layer()
     assert layer is not deaf_layer
     assert len(layer.members(GROUP)) == 1
     await layer.group_send(GROUP, HELLO)

@@ -62,7 +62,10 @@ def test_the_setting_names_the_layer(settings, configure):
     settings.CHANNEL_LAYERS = {"default": backend, "realtime": backend}
     configure(LAYER="realtime")
 
-    assert channel_layer() is channel_layers["realtime"]
+    # An object of our own: the site's consumers keep theirs, whatever happens to ours.
+    assert type(channel_layer()) is type(channel_layers["realtime"])
+    assert channel_layer() is channel_layer()
+    assert channel_layer() is not channel_layers["realtime"]
 
 
 @pytest.mark.parametrize("channel", ["room", "presence-" + "=@,;" * 40, "#server-to-user-ü"])

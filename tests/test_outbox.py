@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import pytest
 from asgiref.sync import sync_to_async
-from channels.layers import BaseChannelLayer, channel_layers
+from channels.layers import BaseChannelLayer
 from django.db import OperationalError, connection, connections, transaction
 from django.db.models.functions import Now
 
+from realtime import layer as layer_module
 from realtime import loops, outbox, trigger
 from realtime.layer import PublishFailed, layer_group
 from realtime.models import OutboxChannel, OutboxEntry
@@ -442,7 +443,7 @@ class RemoteLayer(BaseChannelLayer):
 def test_a_command_sends_at_once_what_it_committed(settings):
     backend = f"{RemoteLayer.__module__}.{RemoteLayer.__qualname__}"
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend}}
-    remote = channel_layers["default"].local
+    remote = layer_module.channel_layer().local
     with transaction.atomic():
         send(1)
         assert remote.events() == []
@@ -453,7 +454,7 @@ def test_a_command_sends_at_once_what_it_committed(settings):
 def test_a_command_sends_what_it_committed_and_not_what_others_left(settings, monkeypatch):
     backend = f"{RemoteLayer.__module__}.{RemoteLayer.__qualname__}"
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend}}
-    remote = channel_layers["default"].local
+    remote = layer_module.channel_layer().local
     remote.broken = True
     send(1, channel="left")
     remote.broken = False
@@ -469,7 +470,7 @@ def test_a_command_sends_what_it_committed_and_not_what_others_left(settings, mo
 def test_an_outage_does_not_break_the_caller(settings, caplog):
     backend = f"{RemoteLayer.__module__}.{RemoteLayer.__qualname__}"
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend}}
-    channel_layers["default"].local.broken = True
+    layer_module.channel_layer().local.broken = True
     with transaction.atomic():
         send(1)
 

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, InterfaceError, connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
@@ -18,6 +18,12 @@ from realtime.presence import ledger
 
 HEALTH_SECONDS: Final = 2.0
 """Ours: what hangs longer is not ready; load balancers wait three to five seconds."""
+
+ASK_AGAIN_SECONDS: Final = 5.0
+"""Ours: after what time a question that hangs is asked once more, in another way."""
+
+HANGING: Final = 3
+"""Ours: questions that may hang at the same time."""
 
 
 @require_safe
@@ -41,7 +47,7 @@ async def ready(request: HttpRequest) -> JsonResponse:
 
 
 class _Question:
-    """Asks something that may hang, one time at once, however many want to know.
+    """Asks something that may hang, seldom more than once at a time, however many want to know.
 
     Args:
         find_out: returns whether all is well.
@@ -49,15 +55,22 @@ class _Question:
 
     def __init__(self, find_out: Callable[[], Awaitable[bool]]) -> None:
         self._find_out = find_out
-        self._answer: asyncio.Task[object] | None = None
+        self._asked: list[asyncio.Task[object]] = []
+        self._asked_at = 0.0
 
     async def ask(self) -> bool:
         """Whether all is well; not, while there is no answer."""
-        if self._answer is None or self._answer.done():
-            self._answer = loops.spawn(self._await(), "health")
+        now = asyncio.get_running_loop().time()
+        self._asked = [task for task in self._asked if not task.done()]
+        # One that hangs on a dead link may do so for an hour; another link may be fine.
+        hangs = now - self._asked_at > ASK_AGAIN_SECONDS and len(self._asked) < HANGING
+        if not self._asked or hangs:
+            self._asked.append(loops.spawn(self._await(), "health"))
+            self._asked_at = now
         # The question goes on when we wait no longer: a thread cannot be cancelled.
-        await asyncio.wait([self._answer], timeout=HEALTH_SECONDS)
-        return self._answer.done() and self._answer.result() is True
+        answer = self._asked[-1]
+        await asyncio.wait([answer], timeout=HEALTH_SECONDS)
+        return answer.done() and not answer.cancelled() and answer.result() is True
 
     async def _await(self) -> bool:
         return await self._find_out()
@@ -85,7 +98,7 @@ def _select() -> bool:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-    except DatabaseError:
+    except (DatabaseError, InterfaceError):
         return False
     return True
 

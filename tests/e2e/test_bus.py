@@ -9,6 +9,7 @@ import pytest
 import redis
 from channels.layers import channel_layers
 
+from realtime import layer as layer_module
 from realtime.bus import Bus
 from tests.chaos.backing import Valkey
 from tests.chaos.proxy import Proxy
@@ -75,7 +76,7 @@ class Listener:
 
     async def stop(self):
         await self.bus.stop()
-        await close(channel_layers["default"])
+        await close(layer_module.channel_layer())
 
 
 async def close(layer):
@@ -86,7 +87,7 @@ async def close(layer):
 
 
 def shards():
-    return channel_layers["default"]._shards
+    return layer_module.channel_layer()._shards
 
 
 def cancel(shard):
@@ -112,13 +113,13 @@ def test_a_layer_that_hears_nothing_from_one_host_is_replaced(use, hosts, end):
         use(PUBSUB, hosts)
         listener = Listener()
         await listener.join(GROUPS)
-        deaf = channel_layers["default"]
+        deaf = layer_module.channel_layer()
         end(shards()[-1])
 
         await listener.recovers()
 
         await listener.hears(GROUPS)
-        assert channel_layers["default"] is not deaf
+        assert layer_module.channel_layer() is not deaf
         assert listener.bus.recoveries == 1
         assert listener.bus.deaf_seconds > 0
         await listener.stop()

@@ -4,9 +4,9 @@ import json
 from io import StringIO
 
 import pytest
-from channels.layers import channel_layers
 from django.core.management import CommandError, call_command
 
+from realtime import layer as layer_module
 from realtime import trigger
 from realtime.models import OutboxEntry
 from tests.test_outbox import RemoteLayer
@@ -19,7 +19,7 @@ def remote(settings):
     """A layer that ends in other processes."""
     backend = f"{RemoteLayer.__module__}.{RemoteLayer.__qualname__}"
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend}}
-    return channel_layers["default"].local
+    return layer_module.channel_layer().local
 
 
 def run(**options):
