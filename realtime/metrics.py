@@ -42,8 +42,8 @@ COUNTERS: Final = {
         "Peers that `realtime.servers` cut off.",
         "reason",
         (
-            *("body_late", "close_unread", "fragments", "head_late", "head_long"),
-            "upgrade_with_body",
+            *("body_late", "close_unread", "fragments", "handshake", "head_late", "head_long"),
+            *("pipelined", "upgrade_with_body"),
         ),
     ),
     "connections_throttled": Counter("Times a connection that sent too fast was held back."),

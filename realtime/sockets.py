@@ -55,6 +55,7 @@ class Socket:
         "_close",
         "_drop",
         "_over",
+        "_patience",
         "_send",
         "_unsent",
         "_waiting",
@@ -85,6 +86,8 @@ class Socket:
         self._writer: asyncio.Task[None] | None = None
         self._close: tuple[int, str] | None = None
         self._over = False
+        self._patience: asyncio.TimerHandle | None = None
+        """Runs while a close waits to leave."""
         self.dropped = False
         """Whether the peer was given up because it does not read."""
 
@@ -112,12 +115,14 @@ class Socket:
         metrics.count("connections_closed", code=str(code))
         if self._writer is None:
             self._writer = asyncio.create_task(self._write())
-        asyncio.get_running_loop().call_later(CLOSING_SECONDS, self._overdue)
+        self._patience = asyncio.get_running_loop().call_later(CLOSING_SECONDS, self._give_up)
 
     def abandon(self) -> None:
         """Forget what is queued: the peer is gone."""
         self._over = True
         self._waiting.clear()
+        if self._patience is not None:
+            self._patience.cancel()
         if self._writer is not None:
             self._writer.cancel()
 
@@ -125,10 +130,6 @@ class Socket:
     def over(self) -> bool:
         """Whether nothing more will be accepted."""
         return self._over
-
-    def _overdue(self) -> None:
-        if self._writer is not None:
-            self._give_up()
 
     def _give_up(self) -> None:
         logger.warning(
@@ -159,6 +160,8 @@ class Socket:
             self.abandon()
         finally:
             self._writer = None
+            if self._patience is not None:
+                self._patience.cancel()
 
     async def _send_close(self, code: int, reason: str) -> None:
         try:

@@ -248,3 +248,17 @@ def test_most_servers_offer_no_way_to_abort(scope):
 
 def test_what_a_server_offers_is_taken():
     assert abort_of({"extensions": {ABORT: {"abort": print}}}) is print
+
+
+async def test_a_peer_that_leaves_during_the_close_is_not_slow(monkeypatch, counted):
+    monkeypatch.setattr(sockets, "CLOSING_SECONDS", 0.001)
+    gone = Peer("1.1")
+    gone.socket.close(4009, "bye")
+    gone.socket.abandon()  # before the close has begun to leave
+
+    stuck = Peer("1.2", reads=False)
+    stuck.socket.close(4009, "bye")
+    await until(lambda: stuck.drops)
+
+    assert not gone.drops
+    assert counted("over_capacity", "slow_reader") == 1

@@ -16,10 +16,10 @@ from typing import Any, Final
 from django.conf import settings as django_settings
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import CloseCode, Frame
+from websockets.frames import Close, CloseCode, Frame
 
 from realtime import conf, metrics
-from realtime.sockets import ABORT
+from realtime.sockets import ABORT, LAST_WORD_SECONDS
 
 PIECE_BYTES: Final = 4_096
 """Ours: parsed at once; empty messages of so many bytes become 200 kB of objects at most."""
@@ -39,8 +39,21 @@ def _settings() -> conf.Settings:
     return conf.get() if django_settings.configured else conf.Settings()
 
 
-class _IncompleteUpgrade(Exception):
-    """A request wants to change the protocol, and announces a body in the old one."""
+SILENCE: Final = 3
+"""Ours: how many times ``BODY_SECONDS`` a peer may earn by what it has sent."""
+
+PIPELINED: Final = 100
+"""Ours: requests that may wait on one connection; each is 50 kB of objects while it waits."""
+
+_HEAD_REFUSED: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
+"""RFC 6585, 5."""
+
+
+class _Refused(Exception):
+    """Raised in a callback of the parser, which uvicorn answers with 400."""
 
 
 class HTTPProtocol(HttpToolsProtocol):
@@ -57,6 +70,8 @@ class HTTPProtocol(HttpToolsProtocol):
         self._due: float | None = None
         """When the request must be here, on the clock of the loop; None between requests."""
         self._in_head = False
+        self._heads = 0
+        """How many requests have begun."""
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -74,8 +89,9 @@ class HTTPProtocol(HttpToolsProtocol):
         """Parse, and refuse a head that is too long."""
         if self._due is None:
             self._begin()
+        heads = self._heads
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
+        if self._in_head and self._heads == heads and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > self._bounds.head_bytes:
                 metrics.count("peers_cut", reason="head_long")
@@ -92,31 +108,40 @@ class HTTPProtocol(HttpToolsProtocol):
         """Begin to wait for the body.
 
         Raises:
-            _IncompleteUpgrade: which uvicorn answers with 400.  The parser takes the body for
-                the new protocol; a proxy in front may not (CVE-2026-69243).
+            _Refused: an upgrade with a body, which the parser takes for the new protocol, and a
+                proxy in front may not (CVE-2026-69243); or a request behind too many others,
+                since uvicorn goes on to read whenever it has answered one.
         """
         if self.parser.should_upgrade() and self._announces_body():
             metrics.count("peers_cut", reason="upgrade_with_body")
-            raise _IncompleteUpgrade
-        self._in_head = False
+            raise _Refused
+        if len(self.pipeline) >= PIPELINED:
+            metrics.count("peers_cut", reason="pipelined")
+            raise _Refused
+        self._end()  # of the head: the body may be due sooner
         self._due = self.loop.time() + self._bounds.body_seconds
         super().on_headers_complete()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Leave out the trailers of a body: nobody reads them, and they are no headers.
+
+        uvicorn appends them to the headers of the request, where they would pass for what a
+        proxy says of its client, and without end.
+        """
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_body(self, body: bytes) -> None:
-        """Whoever keeps the rate may go on."""
+        """Whoever keeps the rate may go on; what came fast is no excuse for a long silence."""
         if self._due is not None:
-            self._due += len(body) / self._bounds.body_bytes_per_second
+            earned = self._due + len(body) / self._bounds.body_bytes_per_second
+            self._due = min(earned, self.loop.time() + SILENCE * self._bounds.body_seconds)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is here."""
+        """The request is here; one that asks for WebSocket leaves nothing behind."""
         self._end()
         super().on_message_complete()
-
-    def handle_websocket_upgrade(self) -> None:
-        """Leave the connection to the other class."""
-        self._end()
-        super().handle_websocket_upgrade()
 
     def _announces_body(self) -> bool:
         return any(
@@ -126,6 +151,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def _begin(self) -> None:
         self._in_head = True
+        self._heads += 1
         self._head_bytes = 0
         self._due = self.loop.time() + self._bounds.head_seconds
 
@@ -147,6 +173,8 @@ class HTTPProtocol(HttpToolsProtocol):
             return
         if self.flow.read_paused:  # it waits for us: for an earlier answer, or for the site
             self._due = self.loop.time() + self._bounds.body_seconds
+        elif self._in_head and self.cycle is not None and not self.cycle.response_complete:
+            self._due = self.loop.time() + self._bounds.head_seconds  # of the next request
         if self.loop.time() < self._due:
             self._arm()
             return
@@ -165,6 +193,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **options)
         self._message_fragments = _settings().message_fragments
         self._unparsed = b""
+        self._failed = False
+        """Whether the peer was told why, and nothing that it sends is looked at any more."""
         self._last_resort: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -179,8 +209,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse as much as the application can take; the transport is paused beyond that."""
-        self._unparsed += data
-        self._parse()
+        if not self._failed:
+            self._unparsed += data
+            self._parse()
 
     async def receive(self) -> Any:  # Any: uvicorn's own type of ASGI messages
         """The next message; what was left of the same read is parsed when it is taken."""
@@ -190,15 +221,25 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _parse(self) -> None:
         # One read may hold 40,000 empty messages, which as objects take fifty times the room.
-        while self._unparsed and not self.read_paused and not self.transport.is_closing():
+        while self._unparsed and not (self.read_paused or self.transport.is_closing()):
             piece, self._unparsed = self._unparsed[:PIECE_BYTES], self._unparsed[PIECE_BYTES:]
             super().data_received(piece)
+            if self.conn.handshake_exc is not None and not self.handshake_initiated:
+                self._refuse_head()
+
+    def _refuse_head(self) -> None:
+        """Say so where ``websockets`` gives up a head that is too long; uvicorn says nothing."""
+        metrics.count("peers_cut", reason="handshake")
+        self.handshake_initiated = self.handshake_complete = self.close_sent = True
+        self._unparsed = b""
+        self.transport.write(_HEAD_REFUSED)
+        self.transport.close()
 
     def handle_cont(self, event: Frame) -> None:
         """Refuse a message in too many parts as one that is too big: with 1009."""
         if len(self.frames) < self._message_fragments:
             super().handle_cont(event)
-        elif not self.transport.is_closing():
+        elif not self._failed:
             metrics.count("peers_cut", reason="fragments")
             self.conn.fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
             self.handle_parser_exception()
@@ -211,6 +252,28 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.conn.data_to_send()
 
     # ---- the end --------------------------------------------------------------------
+
+    def handle_parser_exception(self) -> None:
+        """Say why, and let the peer go on for a moment without listening.
+
+        uvicorn closes at once.  Bytes that nobody read then reset the connection, and the
+        reset overtakes the reason: clients saw 1006 instead of 1009.
+        """
+        self._failed = True
+        self._unparsed = b""
+        why = self.conn.close_sent or Close(CloseCode.ABNORMAL_CLOSURE, "")
+        self.queue.put_nowait(
+            {"type": "websocket.disconnect", "code": why.code, "reason": why.reason}
+        )
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        if self.close_timer is None:
+            self.close_timer = self.loop.call_later(LAST_WORD_SECONDS, self.abort)
 
     async def run_asgi(self) -> None:
         """Offer the way out to the application, and take it when a peer outlives that."""

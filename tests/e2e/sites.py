@@ -27,7 +27,7 @@ UVICORN_FLAGS = (
     *("--backlog", "2048", "--no-proxy-headers", "--no-access-log"),
 )
 UVICORN = (
-    *(str(BIN / "uvicorn"), "project.asgi:application", *UVICORN_FLAGS),
+    *(sys.executable, "-m", "realtime.servers", "project.asgi:application", *UVICORN_FLAGS),
     *("--log-level", "warning", "--fd"),
 )
 

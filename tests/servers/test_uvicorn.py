@@ -6,9 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from realtime.servers import uvicorn as bounds
 from realtime.servers.uvicorn import (
     KERNEL_BYTES,
     PIECE_BYTES,
@@ -188,7 +187,8 @@ async def test_a_request_that_begins_in_the_same_packet_is_due_too(counted):
     assert counted("peers_cut", "head_late") == 1
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(counted):
+async def test_a_body_that_does_not_come_is_not_waited_for(counted, configure):
+    configure(HEAD_SECONDS=60, BODY_SECONDS=0.1)
     async with serving(answer) as site:
         peer = await site.connect()
         peer.send(POST)
@@ -245,6 +245,98 @@ async def test_a_head_without_an_end_is_refused(counted):
     assert counted("peers_cut", "head_long") == 1
 
 
+async def test_a_head_behind_a_long_body_is_not_too_long():
+    async with serving(answer) as site:
+        peer = await site.connect()
+        long = POST.replace(b"300", b"9000") + b"x" * 9_000
+        peer.send(long + GET[:20])
+        assert await peer.read_until(b"9000 bytes")
+        peer.send(GET[20:])
+
+        assert await peer.read_until(b"0 bytes")
+
+
+async def test_requests_do_not_pile_up_behind_an_answer(counted, monkeypatch):
+    monkeypatch.setattr(bounds, "PIPELINED", 5)
+    slow = asyncio.Event()
+
+    async def wait_and_answer(scope, receive, send):
+        await slow.wait()
+        await answer(scope, receive, send)
+
+    async with serving(wait_and_answer) as site:
+        within, beyond = await site.connect(), await site.connect()
+        within.send(GET * 6)
+        beyond.send(GET * 7)
+        assert b" 400 " in await beyond.read_to_the_end()
+        slow.set()
+        for _ in range(6):
+            assert await within.read_until(b"0 bytes")
+
+    assert counted("peers_cut", "pipelined") == 1
+
+
+async def test_trailers_are_no_headers():
+    seen = []
+
+    async def note(scope, receive, send):
+        while (message := await receive())["type"] == "http.request" and message["more_body"]:
+            pass
+        seen.extend(scope["headers"])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serving(note) as site:
+        peer = await site.connect()
+        peer.send(
+            b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"1\r\nx\r\n0\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n"
+        )
+        assert b" 204 " in await peer.read_until(b"\r\n\r\n")
+
+    assert [name for name, _ in seen] == [b"host", b"transfer-encoding"]
+
+
+async def test_the_beginning_of_the_next_request_does_not_cut_an_answer(counted):
+    slow = asyncio.Event()
+
+    async def wait_and_answer(scope, receive, send):
+        await slow.wait()
+        await answer(scope, receive, send)
+
+    async with serving(wait_and_answer) as site:
+        peer, clock = await site.connect(), await site.connect()
+        peer.send(GET + b"\r\n")
+        await until(lambda: clock.is_cut)
+        slow.set()
+
+        assert await peer.read_until(b"0 bytes")
+
+
+async def test_fast_bytes_earn_no_long_silence(counted):
+    async with serving(answer) as site:
+        peer = await site.connect()
+        peer.send(POST.replace(b"300", b"9000") + b"x" * 8_000)
+
+        await until(lambda: peer.is_cut)
+
+    assert counted("peers_cut", "body_late") == 1
+
+
+@pytest.mark.parametrize(
+    "lines", [["Cookie: " + "x" * 9_000], [f"X-{number}: x" for number in range(200)]]
+)
+async def test_a_handshake_that_is_too_long_is_refused(counted, configure, lines):
+    configure(HEAD_BYTES=100_000)
+    async with serving(echo) as site:
+        peer = await site.connect()
+        peer.send(upgrade("/", *lines))
+
+        assert b" 431 " in await peer.read_to_the_end()
+
+    assert counted("peers_cut", "handshake") == 1
+
+
 @pytest.mark.parametrize("protocol", ["websocket", "h2c"])
 @pytest.mark.parametrize("line", ["Content-Length: 5", "Transfer-Encoding: chunked"])
 async def test_an_upgrade_with_a_body_is_refused(counted, protocol, line):
@@ -291,7 +383,7 @@ async def test_a_message_has_only_so_many_fragments(counted, content):
         begin, piece = frame(TEXT, b"begin", fin=False), frame(0, content, fin=False)
         end = frame(0, b"end")
         within.send(begin, piece * 8, end)
-        beyond.send(begin, piece * 9, end, frame(TEXT, b"more"))
+        beyond.send(begin, piece * 20, end, frame(TEXT, b"more"))
 
         assert await within.read_until(b"begin" + content * 8 + b"end")
         told = await beyond.read_to_the_end()
@@ -299,6 +391,50 @@ async def test_a_message_has_only_so_many_fragments(counted, content):
         assert int.from_bytes(told[2:4], "big") == 1009
 
     assert counted("peers_cut", "fragments") == 1
+
+
+TOO_LONG = frame(TEXT, b"x" * 1_001)
+TOO_MANY = frame(TEXT, b"", fin=False) + frame(0, b"", fin=False) * 10
+
+
+@pytest.mark.parametrize(
+    ("refused", "reason"),
+    [
+        (TOO_LONG, b"frame with 1001 bytes exceeds limit of 1000 bytes"),
+        # Behind a message, so that the server has just stopped to read.
+        (frame(TEXT, b"message") + TOO_MANY, b"too many fragments"),
+    ],
+    ids=["bytes", "fragments"],
+)
+async def test_whoever_sends_too_much_hears_why(refused, reason):
+    """Closing over unread bytes resets the connection, and the reset comes first."""
+
+    async def hears(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    async with serving(hears, ws_max_size=1_000) as site:
+        peer = await site.open_websocket()
+        peer.send(refused)
+        for _ in range(100):
+            peer.send(frame(0, fin=False) * 10_000)
+        await soon(peer.writer.drain())
+
+        assert await peer.read_to_the_end() == bytes([0x88, 2 + len(reason)]) + b"\x03\xf1" + reason
+        peer.leave()
+        await until(lambda: not site.connections)
+
+
+async def test_a_peer_that_stays_when_it_was_told_why_is_reset(monkeypatch):
+    monkeypatch.setattr(bounds, "LAST_WORD_SECONDS", 0.05)
+    async with serving(echo, ws_max_size=1_000) as site:
+        peer = await site.open_websocket()
+        peer.send(TOO_LONG)
+        await peer.read_until(b"1000 bytes")
+
+        await until(lambda: not site.connections)
 
 
 async def test_messages_stay_bytes_until_the_application_takes_them():
@@ -431,6 +567,22 @@ async def test_a_peer_that_does_not_read_loses_its_connection(counted, way):
     assert counted("peers_cut", "close_unread") == (way != "aborts")
 
 
+async def test_a_peer_that_reads_needs_no_reset(counted):
+    async def greet(scope, receive, send):
+        await receive()
+        scope["extensions"][ABORT]["abort"].__self__.close_timeout = 0.05
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "bye"})
+
+    async with serving(greet) as site:
+        peer = await site.open_websocket()
+        assert await peer.read_to_the_end() == b"\x81\x03bye"
+        clock = await site.connect()
+        await until(lambda: clock.is_cut)
+
+    assert counted("peers_cut", "close_unread") == 0
+
+
 async def test_the_kernel_forgets_an_aborted_peer_too():
     """A reset, not a FIN behind everything that was not read."""
 
@@ -454,23 +606,24 @@ async def test_the_kernel_forgets_an_aborted_peer_too():
 MISSING = object()
 OVERRIDDEN = {
     HTTPProtocol: {
-        *("connection_made", "connection_lost", "data_received", "handle_websocket_upgrade"),
-        *("on_message_begin", "on_headers_complete", "on_body", "on_message_complete"),
+        *("connection_made", "connection_lost", "data_received"),
+        *("on_message_begin", "on_headers_complete", "on_header", "on_body"),
+        "on_message_complete",
     },
     WebSocketProtocol: {
         *("connection_made", "connection_lost", "data_received", "handle_cont"),
-        *("handle_ping", "keepalive_timeout", "receive", "run_asgi"),
+        *("handle_parser_exception", "handle_ping", "keepalive_timeout", "receive", "run_asgi"),
     },
 }
-CALLED = {
-    HttpToolsProtocol: {"send_400_response"},
-    WebSocketsSansIOProtocol: {"handle_parser_exception"},
-}
 READ = {
-    HTTPProtocol: {"transport", "loop", "flow.read_paused", "headers", "parser.should_upgrade"},
+    HTTPProtocol: {
+        *("send_400_response", "transport", "loop", "headers"),
+        *("flow.read_paused", "parser.should_upgrade", "pipeline", "cycle"),
+    },
     WebSocketProtocol: {
         *("transport", "loop", "disconnected", "read_paused", "frames", "queue", "close_timeout"),
-        *("writable.is_set", "conn.fail", "conn.data_to_send"),
+        *("writable.is_set", "conn.fail", "conn.data_to_send", "conn.close_sent", "close_timer"),
+        *("conn.handshake_exc", "handshake_initiated", "handshake_complete", "close_sent"),
     },
 }
 
@@ -478,7 +631,7 @@ READ = {
 @pytest.mark.parametrize("ours", OVERRIDDEN, ids=lambda ours: ours.__name__)
 async def test_uvicorn_still_has_what_we_build_on(ours):
     base = ours.__mro__[1]
-    gone = {name for name in OVERRIDDEN[ours] | CALLED[base] if not hasattr(base, name)}
+    gone = {name for name in OVERRIDDEN[ours] if not hasattr(base, name)}
     async with serving(echo) as site:
         await (site.connect() if ours is HTTPProtocol else site.open_websocket())
         await until(lambda: site.connections)
