@@ -86,6 +86,10 @@ def ban(
     banned = list(users)
     closed = sum(census.connection_count(user.app_id, user.user_id) for user in banned)
     with transaction.atomic():
+        # Somebody not seen for long may have been purged since the caller read the row.
+        RealtimeUser.objects.bulk_create(
+            sorted(banned, key=lambda user: user.pk), ignore_conflicts=True
+        )
         _locked(banned).update(
             banned_at=timezone.now(), banned_until=until, ban_reason=reason, banned_by=by.pk
         )

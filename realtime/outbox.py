@@ -29,9 +29,11 @@ from django.db.models.functions import Now
 from realtime import conf, faults, layer, loops
 from realtime.database import DatabaseThread, lock
 from realtime.layer import Envelope, PublishFailed
+from realtime.logs import OncePerSecond
 from realtime.models import OutboxChannel, OutboxEntry
 
 logger = logging.getLogger(__name__)
+logger.addFilter(OncePerSecond())
 
 ENTRIES: Final = 500
 """Ours: events claimed or purged at a time."""
@@ -228,7 +230,7 @@ class Outbox:
                     await self._drain()
                     await self._purge()
                 self._failing = False
-            except (DatabaseError, InterfaceError) as error:
+            except (DatabaseError, InterfaceError, OSError) as error:  # OSError: no descriptors
                 if not self._failing:
                     logger.warning("the outbox cannot be read, trying again: %s", error)
                 self._failing, self._purging = True, False

@@ -11,9 +11,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from realtime import metrics
+from realtime.logs import OncePerSecond
 from realtime.protocol.errors import OverCapacity
 
 logger = logging.getLogger(__name__)
+logger.addFilter(OncePerSecond())
 
 ABORT: Final = "realtime.abort"
 """ASGI extension of ours: ``scope["extensions"][ABORT]["abort"]()`` ends the connection."""

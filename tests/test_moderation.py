@@ -118,6 +118,16 @@ def test_a_site_without_admin_has_no_log(layer, staff, ann, settings):
 # ---- ban --------------------------------------------------------------------------------
 
 
+def test_a_user_who_was_purged_meanwhile_is_banned_all_the_same(layer, staff):
+    user = RealtimeUser.objects.create(app_id="3", user_id="long-gone")
+    read = RealtimeUser.objects.get(pk=user.pk)
+    user.delete()
+
+    moderation.ban([read], by=staff)
+
+    assert RealtimeUser.objects.get(user_id="long-gone").banned
+
+
 def test_a_ban_is_kept_with_its_reason_and_closes_every_connection(layer, staff, ann):
     assert moderation.ban([ann], by=staff, reason="Spam") == 2
 

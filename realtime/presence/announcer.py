@@ -11,12 +11,14 @@ from typing import Final
 
 from realtime import hub, layer, loops, metrics
 from realtime.layer import Envelope, PublishFailed
+from realtime.logs import OncePerSecond
 from realtime.models import Member
 from realtime.presence.store import Change
 from realtime.protocol.attendance import Announcement
 from realtime.protocol.messages import encode_member_added, encode_member_removed
 
 logger = logging.getLogger(__name__)
+logger.addFilter(OncePerSecond())
 
 WAITING: Final = 20_000
 """Ours: announcements that may wait for the layer."""
