@@ -192,7 +192,7 @@ def check_user_data(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[C
     return []
 
 
-@register(Tags.database)
+@register(Tags.compatibility)
 def check_databases(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """Presence and durable events are read back within the transaction that wrote them."""
     astray = {

@@ -268,7 +268,7 @@ async def test_a_cancelled_join_is_undone_by_its_leave(ledger, database, no_paus
 
 
 async def test_a_join_that_can_never_be_written_does_not_block_the_others(
-    little_patience, ledger, no_pauses, caplog
+    ledger, no_pauses, caplog
 ):
     unwritable = Join(ID, ROOM, "1.1", messages.Member("ann", ["no text"]))
     with pytest.raises(PresenceUnavailable):
