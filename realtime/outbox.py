@@ -76,19 +76,18 @@ class Claim:
 
 def add(envelopes: Sequence[Envelope]) -> None:
     """Write events into the current transaction, and have them sent when it commits."""
-    OutboxEntry.objects.bulk_create(
-        [
-            OutboxEntry(
-                stream_id=OutboxChannel.key_of(envelope.app_id, envelope.channel),
-                app_id=envelope.app_id,
-                channel=envelope.channel,
-                text=envelope.text,
-                except_socket_id=envelope.except_socket_id or "",
-            )
-            for envelope in envelopes
-        ]
-    )
-    streams = {OutboxChannel.key_of(envelope.app_id, envelope.channel) for envelope in envelopes}
+    entries = [
+        OutboxEntry(
+            stream_id=OutboxChannel.key_of(envelope.app_id, envelope.channel),
+            app_id=envelope.app_id,
+            channel=envelope.channel,
+            text=envelope.text,
+            except_socket_id=envelope.except_socket_id or "",
+        )
+        for envelope in envelopes
+    ]
+    OutboxEntry.objects.bulk_create(entries)
+    streams = {entry.stream_id for entry in entries}
     transaction.on_commit(functools.partial(_after_commit, streams), robust=True)
 
 
@@ -315,12 +314,7 @@ def _waiting_streams(
     unsent: QuerySet[OutboxEntry],
 ) -> tuple[set[uuid.UUID], set[uuid.UUID]]:
     """The channels of the oldest and of the newest events that nobody has claimed."""
-    taken = OutboxChannel.objects.filter(
-        pk=OuterRef("stream"),
-        claimed_until__gt=Now(),
-        # One from further ahead was made before the clock of the database was put back.
-        claimed_until__lte=Now() + longest_claim(),
-    )
+    taken = OutboxChannel.objects.filter(_claimed(), pk=OuterRef("stream"))
     free = unsent.exclude(Exists(taken)).values_list("stream", flat=True)
     oldest = set(free.order_by("pk")[:ENTRIES])
     newest = set(free.order_by("-pk")[:NEWEST]) if oldest else set()
@@ -346,6 +340,14 @@ def longest_claim() -> timedelta:
     return timedelta(seconds=SENDING_SECONDS + conf.get().publish_timeout_seconds)
 
 
+def _claimed() -> Q:
+    """Whether somebody's claim on a channel holds.
+
+    One from further ahead was made before the clock of the database was put back.
+    """
+    return Q(claimed_until__gt=Now(), claimed_until__lte=Now() + longest_claim())
+
+
 def _make_channels(keys: Sequence[uuid.UUID]) -> None:
     start = time.time_ns() // 1_000
     OutboxChannel.objects.bulk_create(
@@ -355,8 +357,7 @@ def _make_channels(keys: Sequence[uuid.UUID]) -> None:
 
 
 def _lock_free(keys: Sequence[uuid.UUID]) -> list[OutboxChannel]:
-    taken = Q(claimed_until__gt=Now(), claimed_until__lte=Now() + longest_claim())
-    channels = OutboxChannel.objects.filter(pk__in=keys).exclude(taken)
+    channels = OutboxChannel.objects.filter(pk__in=keys).exclude(_claimed())
     return list(lock(channels.order_by("pk"), skip_locked=True))
 
 

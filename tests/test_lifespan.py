@@ -172,7 +172,7 @@ def test_without_a_handler_the_process_ends_by_the_signal():
         async def main():
             lifespan.prepare()
             os.kill(os.getpid(), signal.SIGTERM)
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
 
         asyncio.run(main())
     """

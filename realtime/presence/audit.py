@@ -21,6 +21,7 @@ from django.db.models import Count, Exists, OuterRef, QuerySet
 from django.db.models.functions import Now
 
 from realtime import conf, hub
+from realtime.hub import ChannelKey
 from realtime.models import Member, Membership, Occupancy, Server
 from realtime.presence import lease, store
 from realtime.presence.store import Join, Leave
@@ -33,9 +34,6 @@ Subscription = tuple[str, str, str]
 
 Row = tuple[str, str, str, str]
 """A subscription and the user id it shows."""
-
-ChannelKey = tuple[str, str]
-"""App id and channel."""
 
 LISTED: Final = 100
 """Ours: differences of each kind that an answer lists; it counts them all."""

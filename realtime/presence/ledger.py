@@ -119,8 +119,7 @@ class Ledger:
 
     def _record_leave(self, leaving: Leave) -> None:
         self._late.pop(_subscription(leaving), None)
-        self._pending.append((leaving, None))
-        self._write_soon()
+        self.record([leaving])
 
     def occupy(self, app_id: str, channel: str, subscriptions: int) -> None:
         """Record how many subscriptions a channel has here; only the last number counts."""
@@ -187,7 +186,7 @@ class Ledger:
             if isinstance(move, Occupy):
                 channels.add((move.app_id, move.channel))
             else:
-                subscriptions.add((move.app_id, move.channel, move.socket_id))
+                subscriptions.add(_subscription(move))
         if self._draining:  # departures come late, and not from here
             subscriptions |= self._held.keys()
         return subscriptions, channels

@@ -43,6 +43,7 @@ def use(settings, valkeys):
 
 
 async def until(condition):
+    """As in the fast tests, but with pauses: this loop is also the one that is timed."""
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.005)
