@@ -49,9 +49,12 @@ def signed(text: str) -> str:
 
 async def until(condition: Callable[[], object]) -> None:
     """Let everything else run until *condition* holds."""
+    turns = 0
     async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - any condition, also one of a thread
-            await asyncio.sleep(0)
+        while not condition():  # any condition, also one of a thread
+            turns += 1
+            # A loop that never rests keeps the interpreter's lock from the database's thread.
+            await asyncio.sleep(0 if turns < 100 else 0.001)
 
 
 async def soon(work: Awaitable[Any]) -> Any:

@@ -12,6 +12,7 @@ import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final, TypeVar
 
 from django.db import DatabaseError, InterfaceError, OperationalError
@@ -164,8 +165,7 @@ class Ledger:
         if self._beat is not None:
             self._beat.cancel()
         await self._announcer.finish(conf.get().publish_timeout_seconds)
-        server_id = self._server_id
-        if server_id is not None:
+        if (server_id := self._server_id) is not None:
             try:
                 await self._thread.run(lambda: lease.give_back(server_id, TRAVEL_SECONDS))
             except (DatabaseError, InterfaceError) as error:
@@ -247,17 +247,16 @@ class Ledger:
 
     async def _commit(self, group: list[Entry]) -> None:
         seconds = conf.get().lease_seconds
-        if self._server_id is None:
+        if (server_id := self._server_id) is None:
             server_id = uuid.uuid4()
-            await self._thread.run(lambda: lease.take(server_id, seconds))
+            await self._thread.run(partial(lease.take, server_id, seconds))
             self._server_id = server_id
             if self._beat is None:
                 self._beat = loops.supervise(self._keep_lease, "ledger heartbeat")
-        server_id = self._server_id
-        transitions = [transition for transition, _ in group]
+        moves = [move for move, _ in group]
         self._renewal_due = False
         now = asyncio.get_running_loop().time()
-        outcome = await self._thread.run(lambda: store.apply(server_id, transitions, seconds))
+        outcome = await self._thread.run(partial(store.apply, server_id, moves, seconds))
         faults.point("ledger.after_commit")
         self._lease_until = now + seconds
         if outcome.waited_seconds > REAP_SECONDS:
@@ -299,8 +298,7 @@ class Ledger:
         self._reap_from = asyncio.get_running_loop().time() + 2 * conf.get().lease_seconds
 
     def _restore(self, group: list[Entry]) -> None:
-        moves = [item for item in group if not isinstance(item[0], Occupy)]
-        self._pending[:0] = moves
+        self._pending[:0] = [item for item in group if not isinstance(item[0], Occupy)]
         self._dirty |= {
             (item.app_id, item.channel) for item, _ in group if isinstance(item, Occupy)
         }
@@ -327,8 +325,9 @@ class Ledger:
             await asyncio.sleep(conf.get().lease_seconds / 3)
             await self._renew()
             try:
+                renewed_at = loop.time()
                 await self._watch_clock()
-                await self._reap()
+                await self._reap(renewed_at)
                 await self._catch_up(loop.time())
                 if self._server_id is not None:
                     await audit.answer(self, self._server_id)
@@ -344,23 +343,25 @@ class Ledger:
 
     async def _watch_clock(self) -> None:
         """Notice when the clock of the database was put forward: all leases ran out at once."""
-        server_id = self._server_id
-        if server_id is None:
+        if (server_id := self._server_id) is None:
             return
-        jump = await self._thread.run(lambda: self._clock.jump_seconds(server_id))
+        jump = await self._thread.run(partial(self._clock.jump_seconds, server_id))
         if abs(jump) > REAP_SECONDS:
             logger.warning("the clock of the database jumped by %.1f seconds", jump)
             self._give_others_time()
 
-    async def _reap(self) -> None:
-        """Announce whom dead processes left behind, and keep our own lease meanwhile."""
-        while asyncio.get_running_loop().time() >= self._reap_from:
-            changes = await self._thread.run(lambda: store.reap(patience_seconds=REAP_SECONDS))
+    async def _reap(self, since: float) -> None:
+        """Announce whom dead processes left behind, if the database was quick *since* then."""
+        loop = asyncio.get_running_loop()
+        while loop.time() >= self._reap_from:
+            patience = REAP_SECONDS - (loop.time() - since)
+            changes = await self._thread.run(partial(store.reap, self._server_id, patience))
             if changes is None:
                 return
             self._announcer.announce(changes)
-            self._renewal_due = True
+            self._renewal_due = True  # keep our own lease meanwhile
             self._write_soon()
+            since = loop.time()
 
     async def _catch_up(self, now: float) -> None:
         """Tell the sockets here what changed lately and did not reach them through the layer.

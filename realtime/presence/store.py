@@ -105,9 +105,9 @@ def apply(server_id: UUID, transitions: Sequence[Transition], lease_seconds: flo
         LeaseLost: this server was reaped meanwhile; nothing was written.
     """
     outcome = Outcome()
+    began = time.monotonic()
     with transaction.atomic():
         # First a write: SQLite takes its one write lock here, and waits for it.
-        began = time.monotonic()
         lease.renew(server_id, lease_seconds)
         outcome.waited_seconds = time.monotonic() - began
         joins = [item for item in transitions if isinstance(item, Join)]
@@ -130,10 +130,11 @@ def apply(server_id: UUID, transitions: Sequence[Transition], lease_seconds: flo
     return outcome
 
 
-def reap(*, patience_seconds: float = math.inf) -> list[Change] | None:
+def reap(own: UUID | None = None, patience_seconds: float = math.inf) -> list[Change] | None:
     """Remove servers whose lease ran out, and everybody only they held, a portion at a time.
 
     Args:
+        own: the server that asks.  It is late, not dead.
         patience_seconds: for the database.  Whoever had to wait for it cannot tell the dead
             from the living, who waited as well.
 
@@ -143,7 +144,8 @@ def reap(*, patience_seconds: float = math.inf) -> list[Change] | None:
     began = time.monotonic()
     with transaction.atomic():
         lease.shorten()  # first a write, as in ``apply``
-        dead = [server.pk for server in lock(Server.objects.dead(), skip_locked=True)]
+        gone = Server.objects.dead() if own is None else Server.objects.dead().exclude(pk=own)
+        dead = [server.pk for server in lock(gone, skip_locked=True)]
         if not dead or time.monotonic() - began > patience_seconds:
             return None
         held = Membership.objects.filter(server__in=dead).select_related("member__user")[:REAPED]

@@ -301,6 +301,14 @@ def test_reaping_two_dead_servers_announces_a_shared_user_once(apply, servers):
     assert store.reap() is None
 
 
+def test_nobody_reaps_himself(apply, servers):
+    apply(join("ann"))
+    kill(servers[0])
+
+    assert store.reap(servers[0]) is None
+    assert seen(store.reap(servers[1])) == ["-ann"]
+
+
 def test_reaping_after_a_long_wait_spares_everybody(apply, servers):
     apply(join("ann"))
     kill(servers[0])
