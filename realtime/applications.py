@@ -4,6 +4,7 @@ All rows are read at once and kept for a few seconds, so a flood of unknown keys
 database nothing.
 """
 
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from django.dispatch import receiver
 from realtime import conf
 from realtime.models import Application
 from realtime.protocol.app import App, Limits
+
+logger = logging.getLogger(__name__)
 
 FRESH_SECONDS: Final = 5
 """Ours: how long another process may not know of a changed row."""
@@ -92,29 +95,45 @@ def _current_rows() -> _Rows:
 
 def _read_rows() -> _Rows:
     global _rows
-    limits = Limits()
-    apps = [
-        App(
-            id=row.app_id,
-            key=row.key,
-            secret=row.secret,
-            enabled=row.enabled,
-            client_events=row.client_events,
-            tls_only=row.tls_only,
-            allowed_origins=tuple(row.allowed_origins),
-            max_connections=row.max_connections,
-            limits=limits,
-        )
-        for row in Application.objects.all()
-    ]
-    _rows = _index(apps)
+    _rows = _index([_app_of(row) for row in Application.objects.all()])
     return _rows
+
+
+def _app_of(row: Application) -> App:
+    try:
+        limits, master_key = (
+            conf.read_limits(row.limits),
+            conf.read_master_key(row.encryption_master_key),
+        )
+    except ImproperlyConfigured as error:  # written past the admin: everybody else goes on
+        logger.error("app %s has a row that cannot be read: %s", row.app_id, error)
+        limits, master_key = Limits(), b""
+    return App(
+        id=row.app_id,
+        key=row.key,
+        secret=row.secret,
+        old_key=row.old_key,
+        old_secret=row.old_secret,
+        enabled=row.enabled,
+        client_events=row.client_events,
+        subscription_counts=row.subscription_counts,
+        watchlists=row.watchlists,
+        authorized_connections=row.authorized_connections,
+        tls_only=row.tls_only,
+        allowed_origins=tuple(row.allowed_origins),
+        max_connections=row.max_connections,
+        encryption_master_key=master_key,
+        webhook_batching=row.webhook_batching,
+        limits=limits,
+    )
 
 
 def _index(apps: Iterable[App]) -> _Rows:
     listed = list(apps)
     return _Rows(
-        {app.key: app for app in listed}, {app.id: app for app in listed}, time.monotonic()
+        {token.key: app for app in listed for token in app.tokens},
+        {app.id: app for app in listed},
+        time.monotonic(),
     )
 
 

@@ -4,6 +4,7 @@ The keys of the dictionary are the upper-case names of the fields below.  What d
 the deployment is judged by ``checks.py``; here only what cannot be read at all is refused.
 """
 
+import base64
 import dataclasses
 import difflib
 import functools
@@ -17,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
-from realtime.protocol.app import App, Limits
+from realtime.protocol.app import WEBHOOK_KINDS, App, Limits, Webhook
 
 DEVELOPMENT_APP: Final = {"ID": "1001", "KEY": "demo-key", "SECRET": "demo-secret"}
 """Used with ``DEBUG`` only, where nothing is configured."""
@@ -32,9 +33,32 @@ MAXIMUM: Final = 10**9
 HEADER: Final = re.compile(r"[A-Za-z0-9\-]{0,64}")
 """A header name as HTTP has it; servers disagree about underscores."""
 
+MASTER_KEY_BYTES: Final = 32
+"""NaCl: the key of a secret box, and so what official libraries take."""
+
+_URL: Final = re.compile(r"https?://[^\s/?#]+([/?#]\S*)?")
+
 STORED_NAME_CHARS: Final = 255
 """Ours: the width of the columns for channel names and user ids."""
 
+
+_FLAGS: Final = (
+    "client_events",
+    "subscription_counts",
+    "watchlists",
+    "authorized_connections",
+    "webhook_batching",
+    "tls_only",
+)
+_OF_AN_APP: Final = (
+    *_FLAGS,
+    "allowed_origins",
+    "encryption_master_key",
+    "limits",
+    "max_app_connections",
+    "webhooks",
+)
+"""What the settings say of the first app under the same names as of those in ``APPS``."""
 
 _LIMITLESS: Final = {item.name for item in fields(Limits) if item.default is None}
 """Limits that may be ``None``, for none."""
@@ -50,6 +74,21 @@ class Settings:
     app_secret: str = field(default="", repr=False)
     client_events: bool = True
     """Whether browsers may send ``client-…`` events on private and presence channels."""
+    app_old_key: str = ""
+    """A key about to be retired, still accepted with its own secret; see key rotation."""
+    app_old_secret: str = field(default="", repr=False)
+    subscription_counts: bool = False
+    """Whether subscribers are told how many connections their channel has."""
+    watchlists: bool = True
+    """Whether signed-in users are told when those on their watchlist come and go."""
+    authorized_connections: bool = False
+    """Whether connections must sign in or join a private channel, or end with 4009."""
+    encryption_master_key: str = field(default="", repr=False)
+    """32 bytes in base64, for ``private-encrypted-…`` channels."""
+    webhooks: tuple[Mapping[str, Any], ...] = ()
+    """Endpoints: ``URL`` and, each optional, ``KINDS`` and ``CHANNEL_PREFIXES``."""
+    webhook_batching: bool = True
+    """Whether one webhook request may tell several things."""
     tls_only: bool = False
     """Refuse plain ``ws`` connections with 4000."""
     allowed_origins: tuple[str, ...] = ()
@@ -59,7 +98,7 @@ class Settings:
     limits: Mapping[str, int | None] = field(default_factory=dict)
     """Overrides of ``protocol.app.Limits``, by upper-case name."""
     apps: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
-    """More apps: ``ID``, ``KEY``, ``SECRET`` and, each optional, the five keys above."""
+    """More apps: ``ID``, ``KEY``, ``SECRET`` and, each optional, the keys above."""
 
     user_data: str = "realtime.api.auth_views.default_user_data"
     """Dotted path of a function from a Django user to ``{"id", "user_info"}``."""
@@ -119,20 +158,13 @@ class Settings:
 
     def configured_apps(self) -> tuple[App, ...]:
         """The apps of the setting: the first is the default of ``trigger()``."""
-        first = {
-            "ID": self.app_id,
-            "KEY": self.app_key,
-            "SECRET": self.app_secret,
-            "CLIENT_EVENTS": self.client_events,
-            "TLS_ONLY": self.tls_only,
-            "ALLOWED_ORIGINS": self.allowed_origins,
-            "MAX_APP_CONNECTIONS": self.max_app_connections,
-            "LIMITS": self.limits,
-        }
+        first = {name: getattr(self, name) for name in _OF_AN_APP}
+        for name in ("id", "key", "secret", "old_key", "old_secret"):
+            first[name] = getattr(self, f"app_{name}")
         if not (self.app_id or self.app_key or self.app_secret):
             if self.apps or not django_settings.DEBUG:
                 return _check_distinct(tuple(build_app(entry) for entry in self.apps))
-            first |= DEVELOPMENT_APP
+            first |= {name.lower(): value for name, value in DEVELOPMENT_APP.items()}
         return _check_distinct(tuple(build_app(entry) for entry in (first, *self.apps)))
 
 
@@ -151,12 +183,12 @@ def read(site: object) -> Settings:
     if not isinstance(site, Mapping):
         raise ImproperlyConfigured("REALTIME must be a dictionary")
     given = _known(site, {item.name for item in fields(Settings)}, "REALTIME")
-    for name in ("allowed_origins", "apps"):
+    for name in ("allowed_origins", "apps", "webhooks"):
         if name in given:
             given[name] = _sequence(given[name], name)
     _check_types(given)
     settings = Settings(**given)
-    _limits(settings.limits)
+    read_limits(settings.limits)
     _check_values(settings)
     return settings
 
@@ -167,10 +199,7 @@ def build_app(entry: Mapping[str, Any]) -> App:
     Raises:
         ImproperlyConfigured: a part is missing, unknown or malformed.
     """
-    names = {
-        "id", "key", "secret", "client_events", "tls_only", "allowed_origins",
-        "max_app_connections", "limits",
-    }  # fmt: skip
+    names = {"id", "key", "secret", "old_key", "old_secret", *_OF_AN_APP}
     given = _known(entry, names, "An app in REALTIME")
     for name in ("id", "key", "secret"):
         if not given.get(name):
@@ -178,17 +207,63 @@ def build_app(entry: Mapping[str, Any]) -> App:
                 f"REALTIME has an app without {name.upper()};"
                 " set APP_ID, APP_KEY and APP_SECRET together"
             )
-    for name in ("client_events", "tls_only"):
+    for name in _FLAGS:
         if not isinstance(given.get(name, True), bool):
             raise ImproperlyConfigured(f"{name.upper()} of an app must be True or False")
-    given["limits"] = _limits(given.get("limits", {}))
+    given["limits"] = read_limits(given.get("limits", {}))
+    given["encryption_master_key"] = read_master_key(given.get("encryption_master_key", ""))
+    given["webhooks"] = tuple(
+        read_webhook(item) for item in _sequence(given.get("webhooks", ()), "webhooks")
+    )
     given["allowed_origins"] = _sequence(given.get("allowed_origins", ()), "allowed_origins")
     given["max_connections"] = given.pop("max_app_connections", None)
-    given |= {name: str(given[name]) for name in ("id", "key", "secret")}
+    for name in ("id", "key", "secret", "old_key", "old_secret"):
+        given[name] = str(given.get(name, ""))
     return _check_app(App(**given))
 
 
-def _limits(overrides: object) -> Limits:
+def read_master_key(text: object) -> bytes:
+    """The master key in *text*, as ``openssl rand -base64 32`` prints one; empty for none.
+
+    Raises:
+        ImproperlyConfigured: it is no base64, or not of 32 bytes.
+    """
+    try:
+        key = base64.b64decode(str(text), validate=True)
+    except ValueError:
+        key = b"?"
+    if len(key) not in (0, MASTER_KEY_BYTES):
+        raise ImproperlyConfigured("ENCRYPTION_MASTER_KEY must be 32 bytes in base64")
+    return key
+
+
+def read_webhook(entry: object) -> Webhook:
+    """Make an endpoint of one entry of ``WEBHOOKS``.
+
+    Raises:
+        ImproperlyConfigured: no URL of HTTP, or an unknown kind.
+    """
+    given = _known(entry, {"url", "kinds", "channel_prefixes"}, "An entry of WEBHOOKS")
+    url = str(given.get("url", ""))
+    if not _URL.fullmatch(url):
+        raise ImproperlyConfigured(
+            f"WEBHOOKS: {url!r} must be a URL that starts with https:// or http://"
+        )
+    kinds = _sequence(given.get("kinds", WEBHOOK_KINDS), "kinds")
+    if unknown := [kind for kind in kinds if kind not in WEBHOOK_KINDS]:
+        raise ImproperlyConfigured(
+            f"WEBHOOKS: unknown kind {unknown[0]!r}; there are {', '.join(WEBHOOK_KINDS)}"
+        )
+    prefixes = _sequence(given.get("channel_prefixes", ()), "channel_prefixes")
+    return Webhook(url=url, kinds=kinds, channel_prefixes=tuple(str(item) for item in prefixes))
+
+
+def read_limits(overrides: object) -> Limits:
+    """Make limits of the dictionary *overrides*, by upper-case name.
+
+    Raises:
+        ImproperlyConfigured: an unknown name, or no positive number.
+    """
     given = _known(overrides, {item.name for item in fields(Limits)}, "LIMITS")
     for name, value in given.items():
         if value is None and name in _LIMITLESS:
@@ -263,8 +338,11 @@ def _check_app(app: App) -> App:
         isinstance(app.max_connections, int) and app.max_connections > 0
     ):
         raise ImproperlyConfigured("MAX_APP_CONNECTIONS must be a positive number or None")
-    if not KEY.fullmatch(app.key):
-        raise ImproperlyConfigured("An app key may hold letters, digits, '_' and '-' only")
+    for key in (app.key, app.old_key or app.key):
+        if not KEY.fullmatch(key):
+            raise ImproperlyConfigured("An app key may hold letters, digits, '_' and '-' only")
+    if bool(app.old_key) != bool(app.old_secret):
+        raise ImproperlyConfigured("Set OLD_KEY and OLD_SECRET together, or neither")
     for origin in app.allowed_origins:
         if origin != "*" and (not isinstance(origin, str) or "://" not in origin):
             raise ImproperlyConfigured(
@@ -274,7 +352,8 @@ def _check_app(app: App) -> App:
 
 
 def _check_distinct(apps: tuple[App, ...]) -> tuple[App, ...]:
-    if len({app.id for app in apps}) < len(apps) or len({app.key for app in apps}) < len(apps):
+    keys = [token.key for app in apps for token in app.tokens]
+    if len({app.id for app in apps}) < len(apps) or len(set(keys)) < len(keys):
         raise ImproperlyConfigured("Two apps in REALTIME have the same ID or KEY")
     return apps
 

@@ -5,7 +5,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from realtime import applications
 from realtime.models import Application
-from realtime.protocol.app import App
+from realtime.protocol.app import App, Limits
 from tests.conftest import ID, KEY
 
 pytestmark = pytest.mark.django_db
@@ -23,6 +23,14 @@ def row():
         tls_only=True,
         allowed_origins=["https://example.com"],
         max_connections=5,
+        old_key="row-old-key",
+        old_secret="row-old-secret",
+        subscription_counts=True,
+        watchlists=False,
+        authorized_connections=True,
+        encryption_master_key="YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=",
+        webhook_batching=False,
+        limits={"PRESENCE_MEMBERS": 7},
     )
 
 
@@ -41,9 +49,25 @@ def test_a_row_is_an_app(row):
         tls_only=True,
         allowed_origins=("https://example.com",),
         max_connections=5,
+        old_key="row-old-key",
+        old_secret="row-old-secret",
+        subscription_counts=True,
+        watchlists=False,
+        authorized_connections=True,
+        encryption_master_key=b"a" * 32,
+        webhook_batching=False,
+        limits=Limits(presence_members=7),
     )
 
     assert applications.by_key("row-key") == applications.by_id("9") == app
+    assert applications.by_key("row-old-key") == app
+
+
+def test_a_row_that_nobody_can_read_stops_nobody(row, caplog):
+    Application.objects.filter(pk=row.pk).update(limits={"NOTHING": 1})
+
+    assert applications.by_key("row-key").limits == Limits()
+    assert "app 9 has a row that cannot be read" in caplog.text
 
 
 def test_what_is_unknown_is_none():

@@ -182,3 +182,61 @@ def test_a_site_without_the_setting_gets_the_defaults(settings):
     conf.get.cache_clear()
 
     assert conf.get() == conf.Settings()
+
+
+def test_an_app_has_every_feature_of_the_setting():
+    site = conf.read(
+        {
+            **ONE,
+            "APP_OLD_KEY": "o",
+            "APP_OLD_SECRET": "p",
+            "SUBSCRIPTION_COUNTS": True,
+            "WATCHLISTS": False,
+            "AUTHORIZED_CONNECTIONS": True,
+            "ENCRYPTION_MASTER_KEY": "YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=",
+            "WEBHOOK_BATCHING": False,
+            "WEBHOOKS": [
+                {"URL": "https://example.com/hook"},
+                {
+                    "URL": "http://example.com:81",
+                    "KINDS": ["cache_miss"],
+                    "CHANNEL_PREFIXES": ["cache-"],
+                },
+            ],
+        }
+    )
+
+    [app] = site.configured_apps()
+    assert [token.key for token in app.tokens] == ["o", "k"]
+    assert (app.subscription_counts, app.watchlists, app.authorized_connections) == (
+        True,
+        False,
+        True,
+    )
+    assert app.encryption_master_key == b"a" * 32
+    assert app.webhook_batching is False
+    first, second = app.webhooks
+    assert first.wants("channel_occupied", "room")
+    assert second.wants("cache_miss", "cache-x")
+    assert not second.wants("cache_miss", "private-cache-x")
+    assert not second.wants("channel_occupied", "cache-x")
+    assert "secret" not in repr(app).replace("old_secret", "")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"APP_OLD_KEY": "o"}, "OLD_SECRET together"),
+        ({"APP_OLD_KEY": "a b", "APP_OLD_SECRET": "p"}, "letters, digits"),
+        ({"APP_OLD_KEY": "k", "APP_OLD_SECRET": "p"}, "same ID or KEY"),
+        ({"ENCRYPTION_MASTER_KEY": "c2hvcnQ="}, "32 bytes in base64"),
+        ({"WEBHOOKS": [{"URL": "ftp://example.com"}]}, "must be a URL"),
+        ({"WEBHOOKS": [{"URL": "https://example.com", "KINDS": ["x"]}]}, "unknown kind 'x'"),
+        ({"WEBHOOKS": [{"URI": "https://example.com"}]}, "did you mean URL"),
+        ({"WEBHOOKS": "https://example.com"}, "must be a list"),
+        ({"SUBSCRIPTION_COUNTS": 1}, "must be of type bool"),
+    ],
+)
+def test_a_feature_that_cannot_be_read_is_named(wrong, complaint):
+    with pytest.raises(ImproperlyConfigured, match=complaint):
+        conf.read({**ONE, **wrong}).configured_apps()

@@ -147,6 +147,7 @@ def known_upper_case_names():
         *dir(global_settings),
         *(field.name.upper() for field in dataclasses.fields(conf.Settings)),
         *(field.name.upper() for field in dataclasses.fields(Limits)),
+        *(name.upper() for name in ("old_key", "old_secret", "url", "kinds", "channel_prefixes")),
         *(found for name in sources for found in environment.findall((ROOT / name).read_text())),
     }
 

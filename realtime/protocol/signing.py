@@ -35,7 +35,7 @@ def sign_channel(app: App, *, socket_id: str, channel: str, channel_data: str | 
         raise ValueError("Invalid socket_id")
     if not is_channel_name(channel, app.limits):
         raise ValueError("Invalid channel name")
-    return f"{app.key}:{_hex(app, _channel_text(socket_id, channel, channel_data))}"
+    return f"{app.key}:{_hex(app.secret, _channel_text(socket_id, channel, channel_data))}"
 
 
 def sign_user(app: App, *, socket_id: str, user_data: str) -> str:
@@ -46,7 +46,7 @@ def sign_user(app: App, *, socket_id: str, user_data: str) -> str:
     """
     if not is_socket_id(socket_id):
         raise ValueError("Invalid socket_id")
-    return f"{app.key}:{_hex(app, f'{socket_id}::user::{user_data}')}"
+    return f"{app.key}:{_hex(app.secret, f'{socket_id}::user::{user_data}')}"
 
 
 def verify_channel_auth(
@@ -63,11 +63,12 @@ def verify_channel_auth(
     """
     text = _channel_text(socket_id, channel, channel_data)
     key, _, signature = auth.partition(":")
-    if not _same(key, app.key):
+    secret = _secret_of(app, key)
+    if secret is None:
         raise SubscriptionRefused(
             f"Invalid key in subscription auth data: '{_shown(auth)}'", "Invalid signature"
         )
-    if not _same(signature, _hex(app, text)):
+    if not _same(signature, _hex(secret, text)):
         raise SubscriptionRefused(_mismatch(text, signature), "Invalid signature")
 
 
@@ -79,15 +80,16 @@ def verify_user_auth(app: App, auth: str, *, socket_id: str, user_data: str) -> 
     """
     text = f"{socket_id}::user::{user_data}"
     key, _, signature = auth.partition(":")
-    if not _same(key, app.key):
+    secret = _secret_of(app, key)
+    if secret is None:
         raise BadMessage(f"Invalid key in signin auth data: '{_shown(auth)}'")
-    if not _same(signature, _hex(app, text)):
+    if not _same(signature, _hex(secret, text)):
         raise BadMessage(_mismatch(text, signature))
 
 
 def sign_request(app: App, method: str, path: str, query: Iterable[tuple[str, str]]) -> str:
     """The ``auth_signature`` of an HTTP request, over decoded names and values."""
-    return _hex(app, request_text(method, path, query))
+    return _hex(app.secret, request_text(method, path, query))
 
 
 def request_text(method: str, path: str, query: Iterable[tuple[str, str]]) -> str:
@@ -128,10 +130,13 @@ def verify_request(
         raise SignatureError("Version not supported")
     _check_timestamp(given.get("auth_timestamp"), now)
     _check_body_digest(given.get("body_md5"), body)
+    secret = _secret_of(app, given.get("auth_key", app.key))
+    if secret is None:
+        raise SignatureError("Unknown auth_key")
     signature = given.get("auth_signature", "")
     texts = [request_text(method, path, query) for path in dict.fromkeys(paths)]
     # Every spelling is compared, so the time taken does not tell which one matched.
-    matches = [_same(signature, _hex(app, text)) for text in texts]
+    matches = [_same(signature, _hex(secret, text)) for text in texts]
     if not any(matches):
         shown = ascii(texts[0][:400])[1:-1]
         raise SignatureError(
@@ -183,8 +188,17 @@ def _channel_text(socket_id: str, channel: str, channel_data: str | None) -> str
     return ":".join(parts)
 
 
-def _hex(app: App, text: str) -> str:
-    return hmac.new(app.secret.encode(), text.encode(), hashlib.sha256).hexdigest()
+def _secret_of(app: App, key: str) -> str | None:
+    """The secret that signs for *key*, which may be one about to be retired."""
+    found = None
+    for token in app.tokens:
+        if _same(key, token.key):
+            found = token.secret
+    return found
+
+
+def _hex(secret: str, text: str) -> str:
+    return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
 def _same(given: str, expected: str) -> bool:

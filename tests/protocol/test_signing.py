@@ -253,6 +253,47 @@ def test_a_foreign_key_is_named_in_the_refusal():
     assert str(refused.value) == "Invalid key in subscription auth data: 'other:deadbeef'"
 
 
+def test_while_a_key_is_rotated_both_are_accepted_each_with_its_own_secret():
+    app = site.app(old_key="old", old_secret="past")
+    parts = {"socket_id": SOCKET_ID, "channel": "private-x", "channel_data": None}
+    text = f"{SOCKET_ID}:private-x"
+    for key, secret in ((KEY, site.SECRET), ("old", "past")):
+        signing.verify_channel_auth(app, f"{key}:{digest(text, secret)}", **parts)
+        signing.verify_user_auth(
+            app,
+            f"{key}:{digest(f'{SOCKET_ID}::user::x', secret)}",
+            socket_id=SOCKET_ID,
+            user_data="x",
+        )
+    for key, secret in ((KEY, "past"), ("old", site.SECRET)):
+        with pytest.raises(SubscriptionRefused):
+            signing.verify_channel_auth(app, f"{key}:{digest(text, secret)}", **parts)
+
+    assert signing.sign_channel(app, socket_id=SOCKET_ID, channel="private-x").startswith(KEY)
+
+
+def test_a_request_may_be_signed_with_the_old_key():
+    app = site.app(old_key="old", old_secret="past")
+    query = [("auth_key", "old"), ("auth_timestamp", str(NOW)), ("auth_version", "1.0")]
+    text = signing.request_text("GET", "/apps/3/channels", query)
+
+    def verify(secret: str, key: str = "old") -> None:
+        signing.verify_request(
+            app,
+            method="GET",
+            paths=["/apps/3/channels"],
+            query=[("auth_key", key), *query[1:], ("auth_signature", digest(text, secret))],
+            body=b"",
+            now=NOW,
+        )
+
+    verify("past")
+    with pytest.raises(SignatureError):
+        verify(site.SECRET)
+    with pytest.raises(SignatureError, match="Unknown auth_key"):
+        verify("past", key="other")
+
+
 def test_a_refusal_quotes_what_was_sent_cut_and_printable():
     with pytest.raises(SubscriptionRefused) as refused:
         CHANNEL_VECTORS["A1"].verify("\0\n\ud800" + "x" * 500, channel="x" * 500)

@@ -1,22 +1,12 @@
-"""What is remembered beyond one process."""
+"""Users, processes, and who is where."""
 
 import datetime
-import uuid
 
 import pytest
-from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.utils import timezone
 
-from realtime.models import (
-    Application,
-    Member,
-    Membership,
-    Occupancy,
-    RealtimeUser,
-    Server,
-    row_id,
-)
+from realtime.models import Member, Membership, Occupancy, RealtimeUser, Server
 
 pytestmark = pytest.mark.django_db
 
@@ -26,15 +16,6 @@ def server():
     return Server.objects.create(
         name="host:1", expires_at=timezone.now() + datetime.timedelta(minutes=1)
     )
-
-
-def test_the_key_of_a_row_follows_from_what_it_stands_for():
-    assert row_id("user", "3", "ann") == row_id("user", "3", "ann")
-    assert len({row_id("a", "bc"), row_id("ab", "c"), row_id("abc"), row_id("a", "b", "c")}) == 4
-
-
-def test_keys_are_the_same_in_every_release():
-    assert RealtimeUser.key_of("3", "ann") == uuid.UUID("f58d6cc9-52e6-5b71-bc50-bf94ca669aae")
 
 
 def test_a_user_is_saved_under_its_key():
@@ -129,34 +110,6 @@ def test_occupancies_count_while_their_server_lives(server):
     Server.objects.update(expires_at=timezone.now() - datetime.timedelta(seconds=1))
 
     assert not Occupancy.objects.live().exists()
-
-
-def test_an_app_gets_credentials_nobody_can_guess():
-    first, second = (Application.objects.create(app_id=number, name="App") for number in "12")
-
-    assert len({first.key, second.key, first.secret, second.secret}) == 4
-    assert len(first.secret) == 64
-    assert str(first) == "App (1)"
-
-
-@pytest.mark.parametrize("app_id", ["x", "1\n", "", "٣"])
-def test_an_app_id_is_a_number(app_id):
-    with pytest.raises(ValidationError) as caught:
-        Application(app_id=app_id, name="App").full_clean()
-
-    assert set(caught.value.message_dict) == {"app_id"}
-
-
-@pytest.mark.parametrize("origins", ["https://example.com", [5], {"a": 1}])
-def test_origins_are_a_list_of_texts(origins):
-    with pytest.raises(ValidationError) as caught:
-        Application(app_id="1", name="App", allowed_origins=origins).full_clean()
-
-    assert set(caught.value.message_dict) == {"allowed_origins"}
-
-
-def test_an_app_that_is_right_can_be_saved():
-    Application(app_id="1", name="App", allowed_origins=["https://example.com"]).full_clean()
 
 
 def test_the_migrations_are_complete():

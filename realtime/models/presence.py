@@ -1,91 +1,18 @@
-"""What is remembered beyond one process: apps, users, and who is where.
-
-Rows that many processes write at once have a primary key computed from what they stand
-for, so a group of them is written and locked without being read first.
-"""
+"""Who is known, and who is where, through which server process."""
 
 import json
-import secrets
 import uuid
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
-from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from realtime import conf
-from realtime.conf import KEY, STORED_NAME_CHARS
-
-_NAMESPACE: Final = uuid.UUID("5d0a2f0c-3c29-5a0e-8a3e-9d4a6c1f7b21")
-
-
-def row_id(*parts: str) -> uuid.UUID:
-    """The primary key of the row that stands for *parts*, in that order."""
-    # NUL cannot occur in any part, so different parts never join to the same text.
-    return uuid.uuid5(_NAMESPACE, "\0".join(parts))
-
-
-def _is_origin(item: object) -> bool:
-    try:
-        return isinstance(item, str) and (item == "*" or bool(urlsplit(item).hostname))
-    except ValueError:
-        return False
-
-
-class Application(models.Model):
-    """A Pusher app besides those in the settings."""
-
-    app_id = models.CharField(
-        _("app id"),
-        max_length=20,
-        unique=True,
-        validators=[RegexValidator(r"\A[0-9]+\Z", _("Official libraries accept digits only."))],
-    )
-    name = models.CharField(_("name"), max_length=100)
-    key = models.CharField(
-        _("key"),
-        max_length=64,
-        unique=True,
-        default=secrets.token_hex,
-        validators=[RegexValidator(rf"\A{KEY.pattern}\Z", _("Letters, digits, _ and - only."))],
-    )
-    secret = models.CharField(_("secret"), max_length=128, default=secrets.token_hex)
-    enabled = models.BooleanField(_("enabled"), default=True)
-    client_events = models.BooleanField(_("client events"), default=True)
-    tls_only = models.BooleanField(_("TLS only"), default=False)
-    allowed_origins = models.JSONField(
-        _("allowed origins"),
-        default=list,
-        blank=True,
-        help_text=_('A list such as ["https://example.com"]; empty means this site\'s hosts.'),
-    )
-    max_connections = models.PositiveIntegerField(
-        _("connections per process"), null=True, blank=True
-    )
-
-    class Meta:
-        verbose_name = _("app")
-        verbose_name_plural = _("apps")
-        ordering = ("name", "pk")
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.app_id})"
-
-    def clean(self) -> None:
-        """Refuse origins that could never match, and an id or key that the settings have."""
-        origins = self.allowed_origins
-        if not isinstance(origins, list) or not all(_is_origin(item) for item in origins):
-            text = _('Enter a list of "*" or origins such as "https://example.com".')
-            raise ValidationError({"allowed_origins": text})
-        for app in conf.get().configured_apps():
-            if self.app_id == app.id or self.key == app.key:
-                raise ValidationError(_("The settings have an app with this id or key."))
+from realtime.conf import STORED_NAME_CHARS
+from realtime.models.keys import row_id
 
 
 class RealtimeUserQuerySet(models.QuerySet["RealtimeUser"]):
@@ -325,75 +252,3 @@ class Membership(models.Model):
     def key_of(member_key: uuid.UUID, socket_id: str) -> uuid.UUID:
         """The primary key of a membership."""
         return row_id("membership", member_key.hex, socket_id)
-
-
-class OutboxChannel(models.Model):
-    """The numbering of the durable events of one channel, and who sends them now."""
-
-    id = models.UUIDField(primary_key=True, editable=False)
-    last_position = models.BigIntegerField(_("last position"), default=0)
-    """Starts from the clock, so the positions of a row made anew still grow."""
-    purged_position = models.BigIntegerField(_("purged up to"), default=0)
-    """Whoever has seen less than this cannot be given all that was missed."""
-    claimed_by = models.UUIDField(_("claimed by"), null=True)
-    claimed_until = models.DateTimeField(_("claimed until"), null=True)
-
-    class Meta:
-        verbose_name = _("channel of the outbox")
-
-    def __str__(self) -> str:
-        return str(self.id)
-
-    @staticmethod
-    def key_of(app_id: str, channel: str) -> uuid.UUID:
-        """The primary key of a channel."""
-        return row_id("outbox", app_id, channel)
-
-
-class OutboxEntryQuerySet(models.QuerySet["OutboxEntry"]):
-    """Entries by how far they got."""
-
-    def unsent(self) -> "OutboxEntryQuerySet":
-        """Those that no layer has taken yet, as far as is known."""
-        return self.filter(sent_at=None)
-
-    def after(self, app_id: str, channel: str, position: int) -> "OutboxEntryQuerySet":
-        """What a channel got after *position*, oldest first."""
-        found = self.filter(stream=OutboxChannel.key_of(app_id, channel), position__gt=position)
-        return found.order_by("position")
-
-
-class OutboxEntry(models.Model):
-    """One durable event for one channel: written with the caller's data, then sent."""
-
-    stream = models.ForeignKey(
-        OutboxChannel, on_delete=models.DO_NOTHING, db_constraint=False, related_name="entries"
-    )
-    """Its row may not exist yet: a caller's transaction locks nothing that others need."""
-    position = models.BigIntegerField(_("position"), null=True)
-    """The place in its channel, given when it is sent: that is the order of the commits."""
-    app_id = models.CharField(_("app id"), max_length=20)
-    channel = models.CharField(_("channel"), max_length=STORED_NAME_CHARS)
-    text = models.TextField(_("text"))
-    except_socket_id = models.CharField(_("except"), max_length=41, blank=True)
-    created_at = models.DateTimeField(_("created"), db_default=Now())
-    sent_at = models.DateTimeField(_("sent"), null=True)
-
-    objects = OutboxEntryQuerySet.as_manager()
-
-    class Meta:
-        verbose_name = _("durable event")
-        ordering = ("pk",)
-        constraints = (
-            models.UniqueConstraint(fields=("stream", "position"), name="realtime_outbox_position"),
-        )
-        indexes = (
-            models.Index(fields=("id",), name="realtime_outbox_unsent", condition=Q(sent_at=None)),
-            models.Index(
-                fields=("stream", "id"), name="realtime_outbox_stream", condition=Q(sent_at=None)
-            ),
-            models.Index(fields=("sent_at",), name="realtime_outbox_sent"),
-        )
-
-    def __str__(self) -> str:
-        return f"{self.channel} {self.position or ''}"
