@@ -167,6 +167,16 @@ def _channel_layers() -> dict[str, Any]:
 
 CHANNEL_LAYERS = _channel_layers()
 
+if CHANNEL_LAYERS:
+    # The last events of cache channels, where all processes find them.
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": os.environ["REDIS_URL"],
+            "OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1},
+        }
+    }
+
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
@@ -206,13 +216,14 @@ LOGGING = {
     },
     "handlers": {
         "terminal": {"class": "logging.StreamHandler", "formatter": "line"},
+        "nowhere": {"class": "logging.NullHandler"},  # with none at all Python prints by itself
     },
     "root": {"handlers": ["terminal"], "level": "WARNING"},
     "loggers": {
         # Django's own handlers would print the same line a second time.
         "django": {"handlers": [], "level": "INFO"},
         # Anybody can send a malformed Host header; it is answered with 400, without a traceback.
-        "django.security.DisallowedHost": {"handlers": [], "propagate": False},
+        "django.security.DisallowedHost": {"handlers": ["nowhere"], "propagate": False},
         "realtime": {"level": "INFO"},
         "project": {"level": "INFO"},
     },

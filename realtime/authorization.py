@@ -11,7 +11,7 @@ from typing import Any
 from channels.db import database_sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
 
-from realtime import applications
+from realtime import applications, encryption
 from realtime.models import RealtimeUser
 from realtime.protocol import signing
 from realtime.protocol.app import App
@@ -32,19 +32,22 @@ def authorize_channel(
             channel shows the signed-in user of the connection, or refuses.
 
     Returns:
-        What the auth endpoint answers: ``{"auth": …}``, with ``"channel_data"`` if given.
+        What the auth endpoint answers: ``{"auth": …}``, with ``"channel_data"`` if given, and
+        on encrypted channels with ``"shared_secret"``, the key by which events are read.
 
     Raises:
         ValueError: *socket_id* or *channel* is malformed, or *data* has no ``user_id``.
+        ImproperlyConfigured: the channel is encrypted, and the app has no master key.
     """
     app = applications.default(app_id)
-    if data is None:
-        return {"auth": signing.sign_channel(app, socket_id=socket_id, channel=channel)}
-    if kind_of(channel) is Kind.PRESENCE:
-        data = _with_text_id(data, "user_id")
-    text = _json(data)
+    text = None
+    if data is not None:
+        text = _json(_with_text_id(data, "user_id") if kind_of(channel) is Kind.PRESENCE else data)
     auth = signing.sign_channel(app, socket_id=socket_id, channel=channel, channel_data=text)
-    return {"auth": auth, "channel_data": text}
+    answer = {"auth": auth} if text is None else {"auth": auth, "channel_data": text}
+    if kind_of(channel) is Kind.ENCRYPTED:
+        answer["shared_secret"] = encryption.shared_secret(app, channel)
+    return answer
 
 
 def authenticate_user(

@@ -8,12 +8,14 @@
     realtime.E006  LAYER names no channel layer
     realtime.E007  USER_DATA names no function
     realtime.E008  the models are read from one database and written to another
+    realtime.E009  CACHE names no cache
     realtime.W001  the in-memory layer serves one process only
     realtime.W002  a layer drops messages beyond a small capacity
     realtime.W003  any origin may connect
     realtime.W004  the development app is in use
     realtime.W005  the URLs are not included
     realtime.W006  connections through a proxy are not limited by address
+    realtime.W007  each process has last events of its own for cache channels
 
 Each has a section in ``docs/reference/checks.md``.
 """
@@ -37,6 +39,10 @@ from realtime.protocol.names import is_app_id
 
 QUEUE_LAYER: Final = "channels_redis.core.RedisChannelLayer"
 IN_MEMORY_LAYER: Final = "channels.layers.InMemoryChannelLayer"
+CACHES_OF_ONE_PROCESS: Final = (
+    "django.core.cache.backends.locmem.LocMemCache",
+    "django.core.cache.backends.dummy.DummyCache",
+)
 ENOUGH_CAPACITY: Final = 1_000
 """Ours: one process takes its events through one channel of the layer."""
 
@@ -57,8 +63,15 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
     found = _settings_or_error()
     if isinstance(found, CheckMessage):
         return [found]
-    apps = found[1]
-    return [
+    given, apps = found
+    missing: list[CheckMessage] = [
+        Error(
+            f"CACHE is {given.cache!r}, which CACHES does not have.",
+            hint=f"Name a cache that the site has. {DOCS}",
+            id="realtime.E009",
+        )
+    ] * (given.cache not in settings.CACHES)
+    return missing + [
         Error(
             f"The app id {app.id!r} is not numeric.",
             hint=f"Use digits: official server libraries refuse anything else. {DOCS}",
@@ -295,7 +308,17 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[
     if isinstance(found, CheckMessage):
         return []
     given, apps = found
-    messages = _check_in_memory(getattr(settings, "CHANNEL_LAYERS", {}), given.layer)
+    layers = getattr(settings, "CHANNEL_LAYERS", {})
+    messages = _check_in_memory(layers, given.layer)
+    cache = settings.CACHES.get(given.cache, {}).get("BACKEND")
+    if not messages and cache in CACHES_OF_ONE_PROCESS:
+        messages.append(
+            Warning(
+                "Each process has last events of its own for cache channels.",
+                hint=f"Set CACHES to Redis, or CACHE to a cache that all share. {DOCS}",
+                id="realtime.W007",
+            )
+        )
     if getattr(settings, "SECURE_PROXY_SSL_HEADER", None) and not given.client_ip_header:
         messages.append(
             Warning(

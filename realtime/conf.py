@@ -107,6 +107,10 @@ class Settings:
 
     layer: str = "default"
     """Alias in ``CHANNEL_LAYERS``; where it is missing, an in-memory layer of our own."""
+    cache: str = "default"
+    """Alias in ``CACHES``: where the last events of cache channels are kept."""
+    cache_seconds: int = 1_800
+    """Pusher docs, "Cache channels": how long they are kept."""
     max_connections: int = 10_000
     """Ours: connections per server process; more are turned away with 4100."""
     max_connections_per_ip: int = 1_000

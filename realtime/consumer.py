@@ -14,7 +14,19 @@ from typing import Any
 from channels.consumer import AsyncConsumer
 from django.db import DatabaseError
 
-from realtime import addresses, applications, conf, hub, layer, lifespan, metrics, peer
+from realtime import (
+    addresses,
+    applications,
+    conf,
+    counts,
+    hub,
+    last_events,
+    layer,
+    lifespan,
+    metrics,
+    peer,
+    watchlists,
+)
 from realtime.layer import Envelope, PublishFailed
 from realtime.logs import OncePerSecond
 from realtime.models import Member
@@ -26,16 +38,17 @@ from realtime.protocol import messages
 from realtime.protocol.admission import check_handshake
 from realtime.protocol.app import App
 from realtime.protocol.bucket import Pace
-from realtime.protocol.connection import (
+from realtime.protocol.connection import Connection, close_reason
+from realtime.protocol.effects import (
+    Authorized,
     Close,
-    Connection,
     Effect,
     Identify,
     Join,
     Leave,
     Publish,
     Send,
-    close_reason,
+    Watch,
 )
 from realtime.protocol.errors import (
     BadMessage,
@@ -47,7 +60,7 @@ from realtime.protocol.errors import (
     UnknownApp,
 )
 from realtime.protocol.messages import User, encode_error, encode_event
-from realtime.protocol.names import Kind, kind_of
+from realtime.protocol.names import Kind, is_cache_channel, kind_of
 from realtime.sockets import LAST_WORD_SECONDS, Socket, abort_of
 
 logger = logging.getLogger(__name__)
@@ -162,7 +175,7 @@ class PusherConsumer(AsyncConsumer):
         self._user_id: str | None = None
         self._shown: dict[str, str] = {}
         """The user shown in each presence channel, for staff who kick that user."""
-        self._hub.admit(self._socket)
+        self._hub.admit(self._socket, authorized=not app.authorized_connections)
         try:
             await self._hub.start()
             await self._apply(self._connection.open())
@@ -233,6 +246,10 @@ class PusherConsumer(AsyncConsumer):
                     await self._publish(effect)
                 case Identify(user):
                     await self._identify(user)
+                case Watch(user_ids):
+                    await self._watch(user_ids)
+                case Authorized():
+                    self._hub.authorize(self._socket)
                 case Close(code, reason):
                     self._socket.close(code, reason)
 
@@ -240,6 +257,8 @@ class PusherConsumer(AsyncConsumer):
         app_id = self._app.id
         try:
             await self._hub.join(app_id, channel, self._socket)
+            # Only now: what is published from here on is held, so none falls between.
+            kept = await last_events.aread(app_id, channel) if is_cache_channel(channel) else None
             roster = None
             if member is not None:
                 self._shown[channel] = member.user_id
@@ -259,7 +278,8 @@ class PusherConsumer(AsyncConsumer):
             await self._refuse(channel, error)
         else:
             await self._apply(self._connection.joined(channel, roster.text if roster else None))
-            self._hub.release(app_id, channel, self._socket, roster.view if roster else None)
+            listed = roster.view if roster else None
+            self._hub.release(app_id, channel, self._socket, listed, kept)
             self._count(channel)
 
     async def _send_away(self, error: PublishFailed | PresenceUnavailable) -> None:
@@ -288,9 +308,13 @@ class PusherConsumer(AsyncConsumer):
             self._hub.hide(user_id, self._socket)
 
     def _count(self, channel: str) -> None:
-        if kind_of(channel) is not Kind.SERVER_TO_USER:
-            total = self._hub.subscriptions(self._app.id, channel)
-            self._ledger.occupy(self._app.id, channel, total)
+        kind = kind_of(channel)
+        if kind is Kind.SERVER_TO_USER:
+            return
+        total = self._hub.subscriptions(self._app.id, channel)
+        self._ledger.occupy(self._app.id, channel, total)
+        if self._app.subscription_counts and kind is not Kind.PRESENCE:
+            counts.current().changed(self._app.id, channel)
 
     def _record_leave(self, channel: str, user_id: str) -> None:
         self._ledger.leave(LeaveTransition(self._app.id, channel, self._socket.socket_id, user_id))
@@ -327,6 +351,14 @@ class PusherConsumer(AsyncConsumer):
         else:
             await self._apply(self._connection.identified(user))
 
+    async def _watch(self, user_ids: tuple[str, ...]) -> None:
+        try:
+            await watchlists.current().watch(self._app.id, user_ids, self._socket)
+        except PublishFailed as error:
+            await self._send_away(error)
+        except DatabaseError as error:
+            await self._send_away(PresenceUnavailable(f"a watchlist could not be read: {error}"))
+
     # ---- time and end ---------------------------------------------------------------
 
     def _arm(self) -> None:
@@ -353,4 +385,5 @@ class PusherConsumer(AsyncConsumer):
         if self._user_id is not None:
             self._hub.forget(self._user_id, self._socket)
             self._record_leave(Member.ONLINE, self._user_id)
+            watchlists.current().unwatch(self._socket)
         self._hub.dismiss(self._socket)

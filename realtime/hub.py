@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from realtime import conf, layer, loops, metrics
 from realtime.bus import Bus
+from realtime.last_events import Kept
 from realtime.layer import Envelope, PublishFailed
+from realtime.local_channel import LocalChannel
 from realtime.logs import OncePerSecond
-from realtime.protocol.attendance import Announcement, Attendance, View
-from realtime.protocol.connection import close_reason
-from realtime.protocol.errors import Fatal, OverCapacity, PleaseReconnect, Unauthorized
-from realtime.protocol.messages import encode_error
+from realtime.protocol.attendance import Announcement, View
+from realtime.protocol.errors import PleaseReconnect, Unauthorized
 from realtime.sockets import Socket
 
 logger = logging.getLogger(__name__)
@@ -28,32 +28,6 @@ ChannelKey = tuple[str, str]
 
 DRAIN_PER_SECOND: Final = 100
 """Ours: clients another process can let in within a second beside its own work."""
-
-HELD_EVENTS: Final = 1_000
-"""Ours: events held for a socket whose subscription is not confirmed yet."""
-
-
-class LocalChannel:
-    """The subscribers of one channel in this process."""
-
-    __slots__ = ("attendance", "failures", "group", "held", "joined", "lock", "sockets")
-
-    def __init__(self, group: str) -> None:
-        self.group = group
-        self.lock = asyncio.Lock()
-        self.failures = 0
-        """How often the layer group could not be joined."""
-        self.joined = False
-        """Whether we are in the layer group, and have heard ourselves through it."""
-        self.sockets: dict[str, Socket] = {}
-        self.held: dict[str, tuple[Socket, list[Envelope]]] = {}
-        """Sockets whose success frame is not out yet, and what they are to get after it."""
-        self.attendance: Attendance | None = None
-        """What the sockets of a presence channel know of its members."""
-
-    @property
-    def empty(self) -> bool:
-        return not self.sockets and not self.held
 
 
 class Hub:
@@ -67,6 +41,7 @@ class Hub:
         self.stopping = False
         """Whether new connections should go elsewhere."""
         self._deserted = asyncio.Event()
+        self._unauthorized: dict[str, dict[str, Socket]] = {}
 
     async def start(self) -> None:
         """Listen to the channel layer; once, however often it is called.
@@ -93,21 +68,29 @@ class Hub:
 
     # ---- connections and users ------------------------------------------------------
 
-    def admit(self, socket: Socket) -> None:
-        """Count a new connection."""
+    def admit(self, socket: Socket, *, authorized: bool = True) -> None:
+        """Count a new connection; against the quota of its app only once *authorized*."""
         self._deserted.clear()
         self._connections.setdefault(socket.app_id, {})[socket.socket_id] = socket
+        if not authorized:
+            self._unauthorized.setdefault(socket.app_id, {})[socket.socket_id] = socket
+
+    def authorize(self, socket: Socket) -> None:
+        """*socket* counts from now on."""
+        _remove(self._unauthorized, socket.app_id, socket.socket_id)
 
     def dismiss(self, socket: Socket) -> None:
         """A connection is over; its channels were left before."""
+        self.authorize(socket)
         _remove(self._connections, socket.app_id, socket.socket_id)
         if not self._connections:
             self._deserted.set()
 
     def connections(self, app_id: str | None = None) -> int:
-        """How many connections this process has, of one app or of all."""
+        """How many connections this process has: all, or those that count for one app."""
         if app_id is not None:
-            return len(self._connections.get(app_id, ()))
+            waiting = self._unauthorized.get(app_id, ())
+            return len(self._connections.get(app_id, ())) - len(waiting)
         return sum(len(sockets) for sockets in self._connections.values())
 
     def identify(self, user_id: str, socket: Socket) -> None:
@@ -124,7 +107,7 @@ class Hub:
         if members:
             sockets |= self._users.get((app_id, _shown_as(user_id)), {})
         for socket in sockets.values():
-            self._end(socket, Unauthorized())
+            socket.end(Unauthorized())
 
     def show(self, user_id: str, socket: Socket) -> None:
         """*socket* shows a user in a presence channel, signed in or not."""
@@ -145,7 +128,7 @@ class Hub:
         """Have a client connect and subscribe again, with this process or another."""
         socket = self._connections.get(app_id, {}).get(socket_id)
         if socket is not None:
-            self._end(socket, PleaseReconnect())
+            socket.end(PleaseReconnect())
 
     async def drain(self, seconds: float) -> None:
         """Send every client to another process, because this one stops.
@@ -164,7 +147,7 @@ class Hub:
             ahead = started + number / per_second - loop.time()
             if ahead > 0:
                 await asyncio.sleep(ahead)
-            self._end(socket, PleaseReconnect())
+            socket.end(PleaseReconnect())
 
     async def deserted(self) -> None:
         """Wait until the last connection is gone."""
@@ -203,30 +186,23 @@ class Hub:
         channel: str,
         socket: Socket,
         listed: View | None = None,
+        kept: Kept | None = None,
     ) -> None:
         """Deliver what was held, and everything from now on.
 
         Args:
             listed: the members in the list the client was just given.  News that is older
                 may still be on its way here, and must not reach this socket.
+            kept: what the cache has for the subscribers of this channel, given first.
         """
-        local = self._channels[app_id, channel]
-        _, held = local.held.pop(socket.socket_id)
-        if listed is not None:
-            held = self._unheard(local, socket, listed, held)
-        local.sockets[socket.socket_id] = socket
-        for envelope in held:
-            socket.push(envelope.text)
+        self._channels[app_id, channel].release(socket, listed, kept)
 
     def leave(self, app_id: str, channel: str, socket: Socket) -> None:
         """Deliver nothing more of *channel* to *socket*."""
         local = self._channels.get((app_id, channel))
         if local is None:
             return
-        local.sockets.pop(socket.socket_id, None)
-        local.held.pop(socket.socket_id, None)
-        if local.attendance is not None:
-            local.attendance.dismiss(socket.socket_id)
+        local.remove(socket)
         if local.empty:
             # Page changes come back within the linger, and then cost the layer nothing.
             asyncio.get_running_loop().call_later(
@@ -246,7 +222,7 @@ class Hub:
     def misses(self, app_id: str, channel: str, news: Announcement) -> bool:
         """Whether a local subscriber has not heard *news* about a member."""
         local = self._channels.get((app_id, channel))
-        return local is not None and local.attendance is not None and local.attendance.misses(news)
+        return local is not None and local.misses(news)
 
     def deliver(self, envelope: Envelope) -> None:
         """Hand one event to every local subscriber.
@@ -255,16 +231,8 @@ class Hub:
         leave while the loop runs.
         """
         local = self._channels.get((envelope.app_id, envelope.channel))
-        if local is None:
-            return
-        if envelope.announcement is not None:
-            self._announce(local, envelope, envelope.announcement)
-            return
-        text, except_socket_id = envelope.text, envelope.except_socket_id
-        for socket_id, socket in local.sockets.items():
-            if socket_id != except_socket_id:
-                socket.push(text)
-        self._hold(local, envelope)
+        if local is not None:
+            local.deliver(envelope)
 
     # ---- inside ---------------------------------------------------------------------
 
@@ -275,43 +243,6 @@ class Hub:
             local.failures += 1
             raise
         local.joined = True
-
-    def _hold(self, local: LocalChannel, envelope: Envelope) -> None:
-        """Keep an event for those whose success frame is not out yet."""
-        for socket_id, (socket, held) in local.held.items():
-            if socket_id == envelope.except_socket_id or socket.over:
-                continue
-            held.append(envelope)
-            if len(held) > HELD_EVENTS:
-                held.clear()
-                metrics.count("over_capacity", reason="held_events")
-                self._end(socket, OverCapacity())
-
-    def _announce(self, local: LocalChannel, envelope: Envelope, news: Announcement) -> None:
-        """``deliver`` for news about a member, which may be late or known to some."""
-        if local.attendance is not None:
-            wanted, own = local.attendance.hear(news)
-            if wanted or own:
-                for socket_id, socket in local.sockets.items():
-                    if own.get(socket_id, wanted) and socket_id != envelope.except_socket_id:
-                        socket.push(envelope.text)
-        self._hold(local, envelope)
-
-    def _unheard(
-        self,
-        local: LocalChannel,
-        socket: Socket,
-        listed: View,
-        held: list[Envelope],
-    ) -> list[Envelope]:
-        """What of *held* tells a socket with that list of members something new."""
-        if local.attendance is None:
-            local.attendance = Attendance()
-        news = [envelope.announcement for envelope in held if envelope.announcement is not None]
-        wanted = iter(
-            local.attendance.admit(socket.socket_id, listed, news, first=not local.sockets)
-        )
-        return [envelope for envelope in held if envelope.announcement is None or next(wanted)]
 
     def _part_soon(self, key: ChannelKey) -> None:
         local = self._channels.get(key)
@@ -345,10 +276,6 @@ class Hub:
         except (KeyError, TypeError, ValueError, IndexError):
             metrics.count("layer_messages_unreadable")
             logger.warning("malformed message on the channel layer", exc_info=True)
-
-    def _end(self, socket: Socket, error: Fatal) -> None:
-        socket.push(encode_error(error))
-        socket.close(error.code, close_reason(error))
 
     def _all_sockets(self) -> Iterator[Socket]:
         for sockets in self._connections.values():

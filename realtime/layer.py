@@ -57,6 +57,9 @@ class Envelope:
     text: str
     except_socket_id: str | None = None
     announcement: Announcement | None = None
+    kept_at: int | None = None
+    """Of events that are kept for later subscribers: when, in nanoseconds since 1970, by the
+    clock of whoever published it.  Two events hardly ever have the same."""
 
     def message(self) -> dict[str, Any]:
         """This envelope as a message of the layer."""
@@ -70,6 +73,8 @@ class Envelope:
         if self.announcement is not None:
             news = self.announcement
             message["member"] = [news.user_id, news.version, news.present]
+        if self.kept_at is not None:
+            message["kept"] = self.kept_at
         return message
 
     @classmethod
@@ -79,7 +84,7 @@ class Envelope:
         Raises:
             KeyError, TypeError, ValueError: it is none of ours.
         """
-        member = message.get("member")
+        member, kept_at = message.get("member"), message.get("kept")
         return cls(
             message["app"],
             message["channel"],
@@ -88,6 +93,7 @@ class Envelope:
             None
             if member is None
             else Announcement(str(member[0]), int(member[1]), bool(member[2])),
+            None if kept_at is None else int(kept_at),
         )
 
 

@@ -50,7 +50,14 @@ COUNTERS: Final = {
     "messages_refused": Counter(
         "Messages of clients answered with an error.",
         "reason",
-        ("client_event_lost", "client_event_rate", "malformed", "not_allowed", "subscription"),
+        (
+            "client_event_lost",
+            "client_event_rate",
+            "malformed",
+            "not_allowed",
+            "subscription",
+            "watchlist",
+        ),
     ),
     "api_requests_refused": Counter(
         "Requests of the HTTP API that were not served, by status.",
@@ -63,6 +70,7 @@ COUNTERS: Final = {
     "layer_recoveries": Counter("Times this process was deaf to the channel layer, and mended it."),
     "announcements_dropped": Counter("Presence announcements that the channel layer did not take."),
     "announcements_recovered": Counter("Presence changes that were found in the rows instead."),
+    "cache_failures": Counter("Times the cache of the last events did not answer."),
     "leases_lost": Counter("Times this process was taken for dead and recorded itself again."),
     "tasks_restarted": Counter("Times a long-lived task failed and was started again."),
 }

@@ -26,7 +26,7 @@ from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
-from realtime import conf, faults, layer, loops
+from realtime import conf, faults, last_events, layer, loops
 from realtime.database import DatabaseThread, lock
 from realtime.layer import Envelope, PublishFailed
 from realtime.logs import OncePerSecond
@@ -271,8 +271,11 @@ async def _send(claimed: Claim) -> None:
             async with turns:
                 if time.monotonic() > claimed.until:
                     return
+                envelope = _envelope(entry)
+                if envelope.kept_at is not None:
+                    await last_events.akeep([envelope])
                 try:
-                    await layer.publish([_envelope(entry)])
+                    await layer.publish([envelope])
                 except PublishFailed as error:
                     errors.append(error)
                     claimed.refused.add(entry.stream_id)
@@ -376,7 +379,13 @@ def _number(entries: Iterable[OutboxEntry], channels: dict[uuid.UUID, OutboxChan
 
 
 def _envelope(entry: OutboxEntry) -> Envelope:
-    return Envelope(entry.app_id, entry.channel, entry.text, entry.except_socket_id or None)
+    return Envelope(
+        entry.app_id,
+        entry.channel,
+        entry.text,
+        entry.except_socket_id or None,
+        kept_at=last_events.stamp(entry.channel),
+    )
 
 
 _outboxes: loops.PerLoop[Outbox] = loops.PerLoop(Outbox)

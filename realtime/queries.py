@@ -9,15 +9,16 @@ from typing import Any, Final
 from channels.db import database_sync_to_async
 from django.db import connection
 
-from realtime import applications, loops
+from realtime import applications, last_events, loops
 from realtime.presence import census, ledger
 from realtime.protocol.app import App
 from realtime.protocol.errors import RealtimeError
-from realtime.protocol.names import Kind, is_channel_name, kind_of
+from realtime.protocol.names import Kind, is_cache_channel, is_channel_name, kind_of
 
 USER_COUNT: Final = "user_count"
 SUBSCRIPTION_COUNT: Final = "subscription_count"
-ATTRIBUTES: Final = frozenset({USER_COUNT, SUBSCRIPTION_COUNT})
+CACHE: Final = "cache"
+ATTRIBUTES: Final = frozenset({USER_COUNT, SUBSCRIPTION_COUNT, CACHE})
 
 
 class InvalidQuery(RealtimeError, ValueError):
@@ -41,8 +42,9 @@ def channels_info(
     app = applications.default(app_id)
     prefix = prefix_filter or ""
     wanted = _known(attributes)
-    if SUBSCRIPTION_COUNT in wanted:
-        raise InvalidQuery("subscription_count is not available for a list of channels")
+    for name in (SUBSCRIPTION_COUNT, CACHE):
+        if name in wanted:
+            raise InvalidQuery(f"{name} is not available for a list of channels")
     if USER_COUNT in wanted and not prefix.startswith("presence-"):
         raise InvalidQuery(
             "user_count may only be requested if filter_by_prefix starts with presence-"
@@ -63,7 +65,8 @@ def channel_info(
     """One channel, ``{"occupied": …}`` with the attributes asked for.
 
     Args:
-        attributes: ``user_count`` on presence channels, ``subscription_count`` on all.
+        attributes: ``user_count`` on presence channels, ``subscription_count`` on all,
+            ``cache`` on cache channels: ``{"data", "ttl"}`` of the last event or ``None``.
 
     Raises:
         InvalidQuery: the name is malformed, or an attribute is not allowed here.
@@ -75,6 +78,8 @@ def channel_info(
         raise InvalidQuery(
             "Cannot retrieve the user count unless the channel is a presence channel"
         )
+    if CACHE in wanted and not is_cache_channel(channel):
+        raise InvalidQuery("Cannot retrieve the cache unless the channel is a cache channel")
     _settle()
     total = census.subscriptions(app.id, [channel]).get(channel, 0)
     answer: dict[str, Any] = {"occupied": total > 0}
@@ -82,6 +87,9 @@ def channel_info(
         answer[USER_COUNT] = census.user_counts(app.id, [channel]).get(channel, 0)
     if SUBSCRIPTION_COUNT in wanted:
         answer[SUBSCRIPTION_COUNT] = total
+    if CACHE in wanted:
+        kept = last_events.read(app.id, channel)
+        answer[CACHE] = {"data": kept.data, "ttl": kept.seconds_left} if kept.at else None
     return answer
 
 

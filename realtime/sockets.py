@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from realtime import metrics
 from realtime.logs import OncePerSecond
-from realtime.protocol.errors import OverCapacity
+from realtime.protocol.connection import close_reason
+from realtime.protocol.errors import Fatal, OverCapacity
+from realtime.protocol.messages import encode_error
 
 logger = logging.getLogger(__name__)
 logger.addFilter(OncePerSecond())
@@ -118,6 +120,11 @@ class Socket:
         if self._writer is None:
             self._writer = asyncio.create_task(self._write())
         self._patience = asyncio.get_running_loop().call_later(CLOSING_SECONDS, self._give_up)
+
+    def end(self, error: Fatal) -> None:
+        """Close with the code of *error*, and the frame that says why."""
+        self.push(encode_error(error))
+        self.close(error.code, close_reason(error))
 
     def abandon(self) -> None:
         """Forget what is queued: the peer is gone."""

@@ -18,16 +18,18 @@ from channels.db import database_sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DEFAULT_DB_ALIAS, transaction
 
-from realtime import applications, layer, loops, outbox
+from realtime import applications, encryption, last_events, layer, loops, outbox
 from realtime.layer import Envelope, PublishFailed
 from realtime.protocol.app import App
 from realtime.protocol.errors import DataTooLarge, InvalidTrigger
 from realtime.protocol.messages import encode_event
 from realtime.protocol.names import (
+    Kind,
     check_event_name,
     check_triggerable,
     is_signin_user_id,
     is_socket_id,
+    kind_of,
     user_channel,
 )
 
@@ -49,7 +51,8 @@ def trigger(
     Outside a transaction it is sent at once.  A rolled-back transaction sends nothing.
 
     Args:
-        data: text goes out as it is, anything else as JSON.
+        data: text goes out as it is, anything else as JSON; for an encrypted channel it is
+            encrypted before it leaves this process.
         socket_id: the one connection that does not get the event, usually the sender's.
         app_id: the app, where a site has several.
         using: the database of the transaction, where a site has several.
@@ -67,7 +70,8 @@ def trigger(
     app = applications.default(app_id)
     if durable:
         data = _with_event_id(data)
-    _send(encode(app, channels, event_name, _text(data), socket_id), using, durable=durable)
+    text = _sealed(app, channels, _text(data))
+    _send(encode(app, channels, event_name, text, socket_id), using, durable=durable)
 
 
 def trigger_batch(
@@ -94,7 +98,7 @@ def trigger_batch(
     if already_encoded and not all(isinstance(item["data"], str) for item in batch):
         raise TypeError("already_encoded data must be text")
     app = applications.default(app_id)
-    _send(encode_batch(app, _texts(batch, durable=durable)), using, durable=durable)
+    _send(encode_batch(app, _texts(app, batch, durable=durable)), using, durable=durable)
 
 
 def send_to_user(
@@ -129,7 +133,8 @@ async def atrigger(
     app = await _adefault(app_id)
     if durable:
         data = _with_event_id(data)
-    await _asend(encode(app, channels, event_name, _text(data), socket_id), durable=durable)
+    text = _sealed(app, channels, _text(data))
+    await _asend(encode(app, channels, event_name, text, socket_id), durable=durable)
 
 
 async def atrigger_batch(
@@ -137,7 +142,7 @@ async def atrigger_batch(
 ) -> None:
     """``trigger_batch`` for coroutines."""
     app = await _adefault(app_id)
-    await _asend(encode_batch(app, _texts(batch, durable=durable)), durable=durable)
+    await _asend(encode_batch(app, _texts(app, batch, durable=durable)), durable=durable)
 
 
 async def asend_to_user(
@@ -189,7 +194,14 @@ def encode(
     if socket_id is not None and not is_socket_id(socket_id):
         raise InvalidTrigger("Invalid socket_id")
     return [
-        Envelope(app.id, name, encode_event(event_name, name, data), socket_id) for name in names
+        Envelope(
+            app.id,
+            name,
+            encode_event(event_name, name, data),
+            socket_id,
+            kept_at=last_events.stamp(name),
+        )
+        for name in names
     ]
 
 
@@ -207,6 +219,7 @@ def send_now(envelopes: Sequence[Envelope]) -> None:
     """Publish from synchronous code; see ``layer.publish``."""
     if loops.home() is None and layer.is_in_memory():
         _warn_that_nobody_listens()
+    last_events.keep(envelopes)
     loops.from_sync(functools.partial(layer.publish, envelopes))
 
 
@@ -226,6 +239,7 @@ async def _asend(envelopes: Sequence[Envelope], *, durable: bool) -> None:
     if durable:
         await database_sync_to_async(outbox.add)(envelopes)
     else:
+        await last_events.akeep(envelopes)
         await layer.publish(envelopes)
 
 
@@ -252,12 +266,23 @@ def _with_event_id(data: object) -> dict[str, Any]:
     return {"event_id": uuid.uuid4().hex, **data}
 
 
-def _texts(batch: Sequence[Mapping[str, Any]], *, durable: bool) -> list[dict[str, Any]]:
+def _texts(app: App, batch: Sequence[Mapping[str, Any]], *, durable: bool) -> list[dict[str, Any]]:
     """The events of *batch* with their data as text."""
+    texts = [_text(_with_event_id(item["data"]) if durable else item["data"]) for item in batch]
     return [
-        {**item, "data": _text(_with_event_id(item["data"]) if durable else item["data"])}
-        for item in batch
+        {**item, "data": _sealed(app, item["channel"], text)}
+        for item, text in zip(batch, texts, strict=True)
     ]
+
+
+def _sealed(app: App, channels: str | Sequence[str], text: str) -> str:
+    """*text*, encrypted where it is for an encrypted channel."""
+    names = {channels} if isinstance(channels, str) else set(channels)
+    if not any(isinstance(name, str) and kind_of(name) is Kind.ENCRYPTED for name in names):
+        return text
+    if len(names) > 1:
+        raise InvalidTrigger("An event for an encrypted channel goes to that channel alone")
+    return encryption.encrypt(app, names.pop(), text)
 
 
 def _text(data: object) -> str:

@@ -24,6 +24,7 @@ from realtime import layer as layer_module
 from realtime.asgi import get_asgi_application
 from realtime.layer import EVENT, MARKER
 from realtime.logs import OncePerSecond
+from realtime.models import Member
 from realtime.presence import ledger
 from realtime.protocol.app import App
 from realtime.sockets import Socket
@@ -75,6 +76,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 # ---- layers -----------------------------------------------------------------------------
 
 
+def _is_event(message: dict[str, Any]) -> bool:
+    return message["type"] == EVENT and message["channel"] != Member.ONLINE
+
+
 class SpyLayer(InMemoryChannelLayer):
     """Counts what passes through it, and stops answering on request."""
 
@@ -101,12 +106,17 @@ class SpyLayer(InMemoryChannelLayer):
             gate.set()
 
     def events(self) -> list[dict[str, Any]]:
-        """The events sent so far, without what hubs send to themselves."""
-        return [message for _, message in self.sent if message["type"] == EVENT]
+        """The events sent so far, without what processes tell each other."""
+        return [message for _, message in self.sent if _is_event(message)]
 
     def delivered(self) -> list[dict[str, Any]]:
         """The events received so far."""
-        return [message for message in self.received if message["type"] == EVENT]
+        return [message for message in self.received if _is_event(message)]
+
+    def sign_ins(self) -> list[list[Any]]:
+        """The news of sign-ins sent so far: user id, version, whether online."""
+        told = [message for _, message in self.sent if message.get("channel") == Member.ONLINE]
+        return [json.loads(message["text"]) for message in told]
 
     def members(self, group: str) -> set[str]:
         """The layer channels in a group."""

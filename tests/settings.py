@@ -14,6 +14,7 @@ REALTIME = {
     "APP_ID": "3",
     "APP_KEY": "278d425bdf160c739803",
     "APP_SECRET": "7ad3773142a6692b25b8",
+    "ENCRYPTION_MASTER_KEY": "zyrm8pvV2C9fJcBfhyXzvxbJVN/H7QLmbe0xJi1GhPU=",
 }
 
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":

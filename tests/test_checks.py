@@ -24,6 +24,8 @@ urlpatterns: list[object] = []
 def found(settings, db, monkeypatch):
     """The ids of what the checks of this app find with these settings."""
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    shared = "django.core.cache.backends.redis.RedisCache"
+    settings.CACHES = {"default": {"BACKEND": shared, "LOCATION": "redis://nowhere"}}
 
     def found(*, deploy=True, **changes):
         for name, value in changes.items():
@@ -257,6 +259,28 @@ def test_a_proxy_that_hides_addresses_is_worth_a_warning(found, proxy, header, e
     }
 
     assert found(deploy=deploy, **changes) == (expected if deploy else [])
+
+
+@pytest.mark.parametrize(
+    ("backend", "layer", "expected"),
+    [
+        ("locmem.LocMemCache", PUBSUB, ["realtime.W007"]),
+        ("dummy.DummyCache", PUBSUB, ["realtime.W007"]),
+        ("db.DatabaseCache", PUBSUB, []),
+    ],
+)
+def test_a_cache_of_one_process_is_worth_a_warning(found, backend, layer, expected):
+    caches = {"default": {"BACKEND": f"django.core.cache.backends.{backend}"}}
+    changes = {"REALTIME": ONE, "CHANNEL_LAYERS": layers(layer), "CACHES": caches}
+
+    assert found(**changes) == expected
+    assert found(**changes, deploy=False) == []
+
+
+def test_a_cache_that_the_site_does_not_have_is_an_error(found):
+    assert found(REALTIME={**ONE, "CACHE": "other"}, CHANNEL_LAYERS=layers(PUBSUB)) == [
+        "realtime.E009"
+    ]
 
 
 def test_urls_that_are_not_included_are_worth_a_warning(found):

@@ -7,13 +7,15 @@ from itertools import pairwise
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.core.cache import cache
 from django.utils import timezone
 
-from realtime import consumer, hub, moderation
+from realtime import applications, consumer, hub, last_events, moderation, triggers
 from realtime.layer import Envelope, layer_group, publish
 from realtime.models import Application, Member, Membership, Occupancy, RealtimeUser
 from realtime.presence import ledger
-from tests.conftest import ID, KEY, PATH, hmac_hex, signed, soon, until
+from realtime.triggers import atrigger
+from tests.conftest import ID, KEY, PATH, PATIENCE, hmac_hex, signed, soon, until
 
 QUERY = "protocol=7&client=js&version=8.6.0"
 
@@ -798,6 +800,7 @@ async def test_a_full_channel_takes_further_connections_of_its_members_only(conn
 async def test_the_signed_in_user_is_shown(connect):
     client = await connect()
     await client.sign_in("ann", user_info={"name": "Ann"}, watchlist=["bob"])
+    await client.event()  # bob is offline
 
     data = await client.subscribe("presence-room")
 
@@ -1224,3 +1227,149 @@ async def test_connections_share_nothing(new_client):
     for number, client in enumerate(clients):
         assert (await client.frame())["event"] == f"for {number}"
         await client.is_silent()
+
+
+# ---- cache channels ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh_cache():
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.mark.spec(109, 110, 112)
+@pytest.mark.parametrize("channel", ["cache-x", "private-cache-x", "private-encrypted-cache-x"])
+async def test_a_new_subscriber_gets_the_last_event(connect, fresh_cache, channel):
+    if "encrypted" in channel:  # as a back end sends it that encrypts by itself
+        app = await sync_to_async(applications.default)()
+        for number in range(2):
+            await triggers._asend(
+                triggers.encode(app, channel, "greet", f'{{"n":{number}}}'), durable=False
+            )
+    else:
+        for number in range(2):
+            await atrigger(channel, "greet", {"n": number})
+    client = await connect()
+
+    await client.subscribe(channel)
+
+    assert await client.frame() == {"event": "greet", "channel": channel, "data": '{"n":1}'}
+    await client.is_silent()
+
+
+@pytest.mark.spec(111)
+async def test_a_subscriber_of_an_empty_cache_channel_is_told(connect, fresh_cache):
+    client = await connect()
+    await client.subscribe("cache-x")
+
+    assert await client.frame() == {
+        "event": "pusher:cache_miss",
+        "channel": "cache-x",
+        "data": "{}",
+    }
+    await client.is_silent()
+
+
+@pytest.mark.spec(109)
+async def test_members_come_before_the_last_event(connect, fresh_cache):
+    await atrigger("presence-cache-x", "greet", {})
+    client = await connect()
+
+    data = await client.subscribe("presence-cache-x", ANN)
+
+    assert data["presence"]["count"] == 1
+    assert (await client.frame())["event"] == "greet"
+
+
+@pytest.mark.spec(113)
+async def test_client_events_are_not_kept(connect, fresh_cache):
+    first, second = await connect(), await connect()
+    await first.subscribe("private-cache-x")
+    await first.event()
+    await first.say("client-greet", {}, channel="private-cache-x")
+    await first.is_silent()
+
+    await second.subscribe("private-cache-x")
+
+    assert (await second.frame())["event"] == "pusher:cache_miss"
+
+
+@pytest.mark.spec(114)
+async def test_the_last_event_outlives_its_subscribers_but_not_its_time(
+    connect, fresh_cache, configure
+):
+    configure(CACHE_SECONDS=1, LINGER_SECONDS=0)
+    first = await connect()
+    await first.subscribe("cache-x")
+    await first.event()
+    await atrigger("cache-x", "greet", {})
+    await first.event()
+    await first.leave()
+    second = await connect()
+    await second.subscribe("cache-x")
+    assert (await second.frame())["event"] == "greet"
+
+    await eventually_empty("cache-x")
+    third = await connect()
+    await third.subscribe("cache-x")
+    assert (await third.frame())["event"] == "pusher:cache_miss"
+
+
+async def eventually_empty(channel):
+    async with asyncio.timeout(PATIENCE):
+        while (await last_events.aread(ID, channel)).at:
+            continue
+
+
+@pytest.mark.spec(116)
+async def test_events_beside_a_subscription_are_delivered_once_and_in_order(connect, fresh_cache):
+    async def publish():
+        for number in range(100):
+            await atrigger("cache-x", "greet", number)
+
+    clients = [await connect() for _ in range(10)]
+    publishing = asyncio.ensure_future(publish())
+    for client in clients:
+        await client.ask("cache-x")
+    await publishing
+    await atrigger("cache-x", "last", "")
+
+    for client in clients:
+        names, numbers = [], []
+        while names[-1:] != ["last"]:
+            frame = await client.frame()
+            names.append(frame["event"])
+            if frame["event"] == "greet":
+                numbers.append(int(frame["data"]))
+        assert names[0] == "pusher_internal:subscription_succeeded"
+        assert numbers == list(range(numbers[0], 100))
+        assert ("pusher:cache_miss" in names) is (numbers[0] == 0 and names[1] != "greet")
+
+
+# ---- authorized connections -------------------------------------------------------------
+
+
+@pytest.mark.spec(51)
+async def test_a_connection_that_never_signs_in_is_closed(connect, configure):
+    configure(AUTHORIZED_CONNECTIONS=True, LIMITS={"AUTHORIZATION_SECONDS": 1})
+    stays, goes = await connect(), await connect()
+    await stays.sign_in("ann")
+    await goes.subscribe("room")
+
+    assert (await goes.event())[1]["code"] == 4009
+    assert await goes.closed() == (4009, "Connection not authorized within timeout")
+    await stays.is_silent()
+
+
+async def test_connections_count_once_they_are_authorized(connect, configure, refused):
+    configure(AUTHORIZED_CONNECTIONS=True, MAX_APP_CONNECTIONS=1)
+    first = await connect()
+    second = await connect()
+    await second.subscribe("private-room")
+
+    assert await refused() == (4004, "Account over quota")
+    await first.is_silent()
+    await second.leave()
+    await connect()

@@ -4,8 +4,9 @@ import uuid
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.core.cache import cache
 
-from realtime import hub
+from realtime import applications, hub, last_events, triggers
 from realtime.presence import lease, ledger, store
 from realtime.presence.store import Join, Occupy
 from realtime.protocol.messages import Member
@@ -57,7 +58,8 @@ def test_occupied_channels_are_listed(occupied, prefix, attributes, channels):
         (None, ["user_count"], "starts with presence-"),
         ("presence", ["user_count"], "starts with presence-"),
         ("presence-", ["subscription_count"], "not available for a list"),
-        ("presence-", ["cache", "users"], "Unknown info attribute: cache"),
+        ("presence-", ["cache"], "not available for a list"),
+        ("presence-", ["x", "users"], "Unknown info attribute: users"),
     ],
 )
 def test_a_list_has_few_attributes(db, prefix, attributes, complaint):
@@ -97,6 +99,23 @@ def test_a_channel_answers_what_it_is_asked(occupied, channel, attributes, answe
 def test_a_channel_refuses_what_it_does_not_have(db, channel, attributes, complaint):
     with pytest.raises(InvalidQuery, match=complaint):
         channel_info(channel, attributes)
+
+
+@pytest.mark.spec(187)
+def test_a_cache_channel_tells_its_last_event(db):
+    cache.clear()
+    assert channel_info("cache-x", ["cache"]) == {"occupied": False, "cache": None}
+
+    app = applications.default()
+    last_events.keep(triggers.encode(app, "cache-x", "greet", "1.0"))
+
+    assert channel_info("cache-x", ["cache"]) == {
+        "occupied": False,
+        "cache": {"data": "1.0", "ttl": 1_800},
+    }
+    with pytest.raises(InvalidQuery, match="unless the channel is a cache channel"):
+        channel_info("room", ["cache"])
+    cache.clear()
 
 
 @pytest.mark.spec(188)

@@ -5,6 +5,7 @@ process compares its sockets with the rows every few seconds: that is the sure w
 """
 
 import asyncio
+import json
 import logging
 from collections.abc import Iterable
 from typing import Final
@@ -35,8 +36,8 @@ class Announcer:
         self._task: asyncio.Task[object] | None = None
 
     def announce(self, changes: Iterable[Change]) -> None:
-        """Publish *changes*; what concerns sign-in only is for nobody."""
-        self._waiting += [change for change in changes if change.channel != Member.ONLINE]
+        """Publish *changes*."""
+        self._waiting += changes
         self._drop(len(self._waiting) - WAITING)
         if self._waiting and self._task is None:
             self._task = loops.spawn(self._publish_all(), "presence announcer")
@@ -72,13 +73,28 @@ def deliver_here(changes: Iterable[Change]) -> None:
     """Tell the sockets of this process what they have not heard, without the layer."""
     local = hub.current()
     for change in changes:
-        if local.misses(change.app_id, change.channel, _announcement(change)):
+        if change.channel == Member.ONLINE:  # who listens to sign-ins knows what is new
+            local.deliver(envelope_of(change))
+        elif local.misses(change.app_id, change.channel, _announcement(change)):
             metrics.count("announcements_recovered")
             local.deliver(envelope_of(change))
 
 
+def followed(held: Iterable[tuple[str, str, str]]) -> set[str]:
+    """The channels of *held*, by app, channel and socket, whose news somebody here wants."""
+    local = hub.current()
+    return {
+        channel
+        for app_id, channel, _ in held
+        if channel != Member.ONLINE or local.subscriptions(app_id, channel)
+    }
+
+
 def envelope_of(change: Change) -> Envelope:
-    """*change* as browsers hear of it."""
+    """*change* as browsers hear of it, or, where it is about a sign-in, as processes do."""
+    if change.channel == Member.ONLINE:
+        news = [change.member.user_id, change.version, change.present]
+        return Envelope(change.app_id, change.channel, json.dumps(news))
     if change.present:
         text = encode_member_added(change.channel, change.member)
     else:

@@ -121,7 +121,7 @@ class Holding:
 
     def _read(self, local: hub.Hub) -> None:
         for app_id, channel, confirmed, waiting in local.subscribers():
-            if kind_of(channel) is not Kind.SERVER_TO_USER:
+            if not channel.startswith("#"):
                 self.counts[app_id, channel] = len(confirmed), len(confirmed) + len(waiting)
             if kind_of(channel) is Kind.PRESENCE:
                 self.confirmed.update((app_id, channel, socket_id) for socket_id in confirmed)

@@ -19,9 +19,8 @@ from django.db import DatabaseError, InterfaceError, OperationalError
 
 from realtime import conf, faults, loops, metrics
 from realtime.database import DatabaseThread
-from realtime.models import Member
 from realtime.presence import audit, lease, store
-from realtime.presence.announcer import Announcer, deliver_here
+from realtime.presence.announcer import Announcer, deliver_here, followed
 from realtime.presence.audit import Subscription
 from realtime.presence.store import Join, Leave, Occupy, Roster
 from realtime.protocol.errors import LimitReached, RealtimeError, SubscriptionRefused
@@ -370,7 +369,7 @@ class Ledger:
         first.  The rows have everything.
         """
         since = now - self._looked_at + COMMIT_SECONDS
-        channels = {channel for _, channel, _ in self._held if channel != Member.ONLINE}
+        channels = followed(self._held)
         if channels:
             deliver_here(await self._thread.run(lambda: store.changed_within(since, channels)))
         self._looked_at = now

@@ -42,8 +42,6 @@ class Limits:
     """Ours: events of the HTTP API per server process, one per channel; more get 429."""
     backlog_chars: int = 1_048_576
     """Ours: unsent characters after which a slow socket is dropped."""
-    cache_seconds: int = 1_800
-    """Pusher docs, "Cache channels": how long the last event of a channel is kept."""
     watchlist_user_ids: int = 100
     """Pusher docs, "Watchlist events": users one connection may watch."""
     authorization_seconds: int = 30

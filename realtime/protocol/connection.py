@@ -10,12 +10,22 @@ While such a question is open the caller reads no further message, so a client's
 messages keep their order.
 """
 
-from dataclasses import dataclass, field
 from typing import Final
 
 from realtime.protocol import messages, signing
 from realtime.protocol.app import App
 from realtime.protocol.bucket import Bucket
+from realtime.protocol.effects import (
+    Authorized,
+    Close,
+    Effect,
+    Identify,
+    Join,
+    Leave,
+    Publish,
+    Send,
+    Watch,
+)
 from realtime.protocol.errors import (
     BadMessage,
     Fatal,
@@ -23,6 +33,8 @@ from realtime.protocol.errors import (
     PongTimeout,
     RateLimited,
     SubscriptionRefused,
+    Unauthorized,
+    WatchlistTooLong,
 )
 from realtime.protocol.messages import (
     ClientEvent,
@@ -43,62 +55,6 @@ from realtime.protocol.names import (
     user_channel,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Push this text to the client."""
-
-    text: str
-    refused: str = field(default="", compare=False)
-    """What it refuses, one word for the counters; empty for everything but errors."""
-
-
-@dataclass(frozen=True, slots=True)
-class Join:
-    """Add the connection to a channel; answer with ``joined`` or ``refused``."""
-
-    channel: str
-    member: Member | None
-    """Who it is on a presence channel; ``None`` on every other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """Take the connection out of a channel."""
-
-    channel: str
-    member: Member | None
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Send a client event to the other subscribers of a channel."""
-
-    channel: str
-    event: str
-    data: str
-    user_id: str | None
-    """The sender's member id on presence channels, from our record of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identify:
-    """Attach a user to the connection; answer with ``identified`` or ``sign_in_refused``."""
-
-    user: User
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Close the connection once everything sent before has left."""
-
-    code: int
-    reason: str
-    """At most 123 bytes of UTF-8, the most a close frame can carry."""
-
-
-Effect = Send | Join | Leave | Publish | Identify | Close
-
 _REASON_BYTES: Final = 123
 
 
@@ -117,6 +73,7 @@ class Connection:
         "_activity_timeout",
         "_allowance",
         "_answers_ping",
+        "_authorize_by",
         "_last_heard",
         "_malformed",
         "_ping_seconds",
@@ -152,6 +109,9 @@ class Connection:
         rate = app.limits.client_events_per_second
         self._allowance = Bucket(rate, rate, now)
         self._malformed = 0
+        self._authorize_by = (
+            now + app.limits.authorization_seconds if app.authorized_connections else None
+        )
 
     # ---- what the client does -------------------------------------------------------
 
@@ -210,7 +170,8 @@ class Connection:
         """Confirm a subscription; *members* is the encoded list on presence channels."""
         data = "{}" if members is None else members
         event = "pusher_internal:subscription_succeeded"
-        return [Send(messages.encode_event(event, channel, data))]
+        confirmed = Send(messages.encode_event(event, channel, data))
+        return [confirmed, *(self._authorized() if kind_of(channel).needs_auth else [])]
 
     def refused(self, channel: str, error: SubscriptionRefused) -> list[Effect]:
         """Refuse a subscription in both ways clients listen for."""
@@ -222,8 +183,14 @@ class Connection:
 
     def identified(self, user: User) -> list[Effect]:
         """Confirm a sign-in."""
-        self.user = user
-        return [Send(messages.encode_signin_success(user.user_data))]
+        known, self.user = self.user, user
+        effects: list[Effect] = [Send(messages.encode_signin_success(user.user_data))]
+        watched, most = user.watchlist, self.app.limits.watchlist_user_ids
+        if self.app.watchlists and (watched or (known and known.watchlist)):
+            if len(watched) > most:
+                effects.append(Send(messages.encode_error(WatchlistTooLong(most)), "watchlist"))
+            effects.append(Watch(watched[:most]))
+        return effects + self._authorized()
 
     def sign_in_refused(self, error: BadMessage) -> list[Effect]:
         """Refuse a sign-in.  The connection stays: closing would stop pusher-js for good."""
@@ -237,6 +204,8 @@ class Connection:
 
     def tick(self, now: float) -> list[Effect]:
         """Look after a silent client; call again after ``seconds_to_tick``."""
+        if self._authorize_by is not None and now >= self._authorize_by:
+            return self._fail(Unauthorized("Connection not authorized within timeout"))
         if not self._answers_ping:
             return []
         if self._pinged_at is None:
@@ -250,11 +219,12 @@ class Connection:
 
     def seconds_to_tick(self, now: float) -> float | None:
         """When ``tick`` has something to do; ``None`` for never."""
-        if not self._answers_ping:
-            return None
-        if self._pinged_at is None:
-            return max(0.0, self._last_heard + self._ping_seconds - now)
-        return max(0.0, self._pinged_at + self._pong_seconds - now)
+        due = [] if self._authorize_by is None else [self._authorize_by]
+        if self._answers_ping and self._pinged_at is None:
+            due.append(self._last_heard + self._ping_seconds)
+        elif self._answers_ping and self._pinged_at is not None:
+            due.append(self._pinged_at + self._pong_seconds)
+        return max(0.0, min(due) - now) if due else None
 
     # ---- decisions ------------------------------------------------------------------
 
@@ -365,7 +335,14 @@ class Connection:
             raise BadMessage("user_data must contain an id that is a valid string")
         if self.user is not None and self.user.member.user_id != user_id:
             raise BadMessage("Connection is already signed in as a different user")
-        return [Identify(User(Member(user_id, user_info), proof.user_data))]
+        watchlist = messages.read_watchlist(proof.user_data)
+        return [Identify(User(Member(user_id, user_info), proof.user_data, watchlist))]
+
+    def _authorized(self) -> list[Effect]:
+        if self._authorize_by is None:
+            return []
+        self._authorize_by = None
+        return [Authorized()]
 
     def _refuse_unreadable(self, error: BadMessage) -> list[Effect]:
         self._malformed += 1

@@ -6,7 +6,8 @@
     │   └── StaleTimestamp      or not lately, by our clock
     └── ProtocolError           a client message we refuse
         ├── BadMessage          unreadable, or not allowed now; the connection stays
-        │   └── RateLimited     4301, the one numbered error that does not close
+        │   ├── RateLimited     4301, does not close
+        │   └── WatchlistTooLong 4302, does not close
         ├── SubscriptionRefused one channel is refused; the connection stays
         └── Fatal               the connection is closed with the code of the class
 
@@ -60,6 +61,15 @@ class RateLimited(BadMessage):
 
     def __init__(self) -> None:
         super().__init__("Client event rejected due to rate limit")
+
+
+class WatchlistTooLong(BadMessage):
+    """More users on a watchlist than one connection may watch; the first ones are watched."""
+
+    code = 4302
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"Watchlist limit exceeded. Only the first {most} user IDs are accepted.")
 
 
 class SubscriptionRefused(ProtocolError):
@@ -157,7 +167,10 @@ class NoProtocol(Fatal):
 
 
 class Unauthorized(Fatal):
-    """The connection may not go on: its user was disconnected, or its origin is foreign."""
+    """The connection may not go on.
+
+    Its user was disconnected, its origin is foreign, or it did not sign in in time.
+    """
 
     code, text = 4009, "You got disconnected by the app."
 

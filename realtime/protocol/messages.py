@@ -88,6 +88,8 @@ class User:
     member: Member
     user_data: str
     """JSON text as signed; returned to the client verbatim."""
+    watchlist: tuple[str, ...] = ()
+    """Users whose coming and going the client wants to know, each once, as signed."""
 
 
 def decode(text: str) -> Message:
@@ -175,6 +177,20 @@ def read_member(channel_data: str, *, id_key: str = "user_id") -> tuple[object, 
             " - if supplied it must be a type of hash"
         )
     return body.get(id_key), raw_member(channel_data, "user_info")
+
+
+def read_watchlist(user_data: str) -> tuple[str, ...]:
+    """The user ids of ``watchlist`` in the JSON object *user_data*, each once.
+
+    Raises:
+        BadMessage: ``watchlist`` is no list of texts.
+    """
+    listed = load_json(user_data).get("watchlist") or ()
+    if not isinstance(listed, list | tuple) or not all(
+        isinstance(item, str) and is_encodable(item) for item in listed
+    ):
+        raise BadMessage("watchlist must be an array of user ids that are strings")
+    return tuple(dict.fromkeys(listed))
 
 
 def _client_event(event: str, body: dict[str, Any], text: str) -> ClientEvent:
@@ -319,6 +335,43 @@ def encode_member_removed(channel: str, user_id: str) -> str:
     """
     data = f'{{"user_id":{quote(user_id)}}}'
     return encode_event("pusher_internal:member_removed", channel, data)
+
+
+def encode_watchlist_events(online: Iterable[str], offline: Iterable[str]) -> str | None:
+    """Who of those a user watches is online and who is not; ``None`` if that is nobody.
+
+    >>> encode_watchlist_events(["7"], [])
+    '{"event":"pusher_internal:watchlist_events","data":"{\\\\"events\\\\":[{\\\\"name\\\\":\\\\"online\\\\",\\\\"user_ids\\\\":[\\\\"7\\\\"]}]}"}'
+    """
+    lists = {"online": list(online), "offline": list(offline)}
+    events = ",".join(
+        f'{{"name":"{name}","user_ids":[{",".join(map(quote, user_ids))}]}}'
+        for name, user_ids in lists.items()
+        if user_ids
+    )
+    data = f'{{"events":[{events}]}}'
+    return (
+        f'{{"event":"pusher_internal:watchlist_events","data":{quote(data)}}}' if events else None
+    )
+
+
+def encode_subscription_count(channel: str, count: int) -> str:
+    """How many connections are subscribed.
+
+    >>> encode_subscription_count("x", 5)
+    '{"event":"pusher_internal:subscription_count","channel":"x","data":"{\\\\"subscription_count\\\\":5}"}'
+    """
+    data = f'{{"subscription_count":{count}}}'
+    return encode_event("pusher_internal:subscription_count", channel, data)
+
+
+def encode_cache_miss(channel: str) -> str:
+    """A cache channel has no event yet.
+
+    >>> encode_cache_miss("cache-x")
+    '{"event":"pusher:cache_miss","channel":"cache-x","data":"{}"}'
+    """
+    return encode_event("pusher:cache_miss", channel, "{}")
 
 
 def encode_signin_success(user_data: str) -> str:

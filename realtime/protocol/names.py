@@ -21,6 +21,14 @@ USER_CHANNEL_PREFIX: Final = "#server-to-user-"
 """The one use of ``#``: the channel on which a signed-in user gets its own events."""
 
 
+_CACHE_PREFIXES: Final = (
+    "cache-",
+    "private-cache-",
+    "private-encrypted-cache-",
+    "presence-cache-",
+)
+
+
 class Kind(Enum):
     """What the prefix of a channel name says about it."""
 
@@ -54,6 +62,15 @@ def kind_of(channel: str) -> Kind:
     if channel.startswith(USER_CHANNEL_PREFIX):
         return Kind.SERVER_TO_USER
     return Kind.PUBLIC
+
+
+def is_cache_channel(channel: str) -> bool:
+    """Whether the last event of *channel* is kept for those who come later.
+
+    >>> is_cache_channel("private-encrypted-cache-x"), is_cache_channel("cachex")
+    (True, False)
+    """
+    return channel.startswith(_CACHE_PREFIXES)
 
 
 def user_channel(user_id: str) -> str:

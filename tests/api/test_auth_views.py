@@ -8,7 +8,7 @@ from django.test import Client
 from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
-from realtime import channel_rule
+from realtime import applications, channel_rule, encryption
 from realtime.api.auth_views import default_user_data
 from realtime.models import RealtimeUser
 from tests.conftest import hmac_hex, signed
@@ -82,7 +82,6 @@ def ask(client, channel, socket_id="1.1", **options):
         "private-auth-yes",
         "private-auth-async",
         "presence-auth-yes",
-        "private-encrypted-auth-yes",
     ],
 )
 @pytest.mark.parametrize("as_json", [True, False])
@@ -93,6 +92,25 @@ def test_who_may_join_gets_a_signature(as_ann, channel, as_json):
 
     assert (response.status_code, response["Content-Type"]) == (200, "application/json")
     assert response.json() == {"auth": signed(f"1.1:{channel}")}
+
+
+@pytest.mark.spec(220)
+def test_who_may_join_an_encrypted_channel_gets_its_key(as_ann):
+    answer = ask(as_ann, "private-encrypted-auth-yes").json()
+
+    assert answer == {
+        "auth": signed("1.1:private-encrypted-auth-yes"),
+        "shared_secret": encryption.shared_secret(
+            applications.default(), "private-encrypted-auth-yes"
+        ),
+    }
+
+
+def test_nobody_joins_an_encrypted_channel_of_an_app_without_master_key(as_ann, configure, caplog):
+    configure(ENCRYPTION_MASTER_KEY="")
+
+    assert ask(as_ann, "private-encrypted-auth-yes").status_code == 403
+    assert "no ENCRYPTION_MASTER_KEY" in caplog.text
 
 
 @pytest.mark.spec(218)

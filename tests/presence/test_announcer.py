@@ -46,12 +46,13 @@ async def test_changes_are_announced_in_order(layer, monkeypatch):
     assert told(layer) == list(range(11))
 
 
-async def test_a_sign_in_is_announced_to_nobody(layer):
+async def test_a_sign_in_is_told_to_processes_only(layer):
     announcer = Announcer()
     announcer.announce([change(1, channel=Member.ONLINE), change(2)])
     await soon(announcer.finish(5))
 
     assert told(layer) == [2]
+    assert layer.sign_ins() == [["u1", 1, True]]
 
 
 async def test_what_the_layer_does_not_take_is_dropped_and_counted(layer, caplog):

@@ -92,11 +92,12 @@ async def test_what_changed_is_announced_after_the_commit(ledger, layer, databas
     assert [group for group, _ in layer.sent] == [layer_group(ID, ROOM)]
 
 
-async def test_sign_ins_are_not_announced(ledger, layer):
+async def test_sign_ins_are_told_to_processes_only(ledger, layer):
     await soon(ledger.join(joining("ann", channel=Member.ONLINE)))
-    await soon(ledger.flushed())
+    await until(layer.sign_ins)
 
-    assert layer.sent == []
+    assert layer.events() == []
+    assert layer.sign_ins()[0][::2] == ["ann", True]
 
 
 async def test_comings_and_goings_keep_their_order(ledger, layer):
@@ -402,12 +403,12 @@ async def test_a_process_without_a_lease_has_no_heartbeat(configure, ledger, dat
 
 
 async def test_the_heartbeat_reaps_and_announces(quick_heart, database, layer):
+    began = asyncio.get_running_loop().time()
     ledger = ledger_module.current()
     dead = uuid.uuid4()
     await sync_to_async(lease.take)(dead, 60)
     await sync_to_async(store.apply)(dead, [joining("ghost", "9.9")], 60)
     await Server.objects.all().aupdate(expires_at=Now())
-    began = asyncio.get_running_loop().time()
     await soon(ledger.join(joining("ann")))
 
     await until(lambda: "-ghost" in announced(layer))

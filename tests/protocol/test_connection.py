@@ -7,14 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realtime.protocol.app import Limits
-from realtime.protocol.connection import (
+from realtime.protocol.connection import Connection
+from realtime.protocol.effects import (
+    Authorized,
     Close,
-    Connection,
+    Effect,
     Identify,
     Join,
     Leave,
     Publish,
     Send,
+    Watch,
 )
 from realtime.protocol.errors import (
     BadMessage,
@@ -926,14 +929,15 @@ def test_a_user_signs_in_with_the_published_signature(connection):
 
     [identify] = connection.receive(sign_in(user_data, f"{KEY}:{digest}"), now=0)
 
-    assert identify == Identify(User(Member("12345", '{"name":"Ann"}'), user_data))
+    assert identify == Identify(User(Member("12345", '{"name":"Ann"}'), user_data, ("7", "8")))
     assert connection.identified(identify.user) == [
         Send(
             '{"event":"pusher:signin_success","data":"{\\"user_data\\":'
             '\\"{\\\\\\"id\\\\\\":\\\\\\"12345\\\\\\",\\\\\\"user_info\\\\\\":'
             '{\\\\\\"name\\\\\\":\\\\\\"Ann\\\\\\"},'
             '\\\\\\"watchlist\\\\\\":[\\\\\\"7\\\\\\",\\\\\\"8\\\\\\"]}\\"}"}'
-        )
+        ),
+        Watch(("7", "8")),
     ]
     assert connection.user == identify.user
 
@@ -1223,3 +1227,93 @@ def test_no_conversation_breaks_a_connection(frames):
                 case Close():
                     pytest.fail("nothing here deserves the end")
     assert {effect.channel for effect in connection.close()} == inside
+
+
+# ---- watchlists -------------------------------------------------------------------------
+
+
+def watching(*user_ids: str) -> str:
+    return json.dumps({"id": "ann", "watchlist": list(user_ids)})
+
+
+def welcomed(connection: Connection, user_data: str) -> list[Effect]:
+    [identify] = connection.receive(sign_in(user_data), now=0)
+    return connection.identified(identify.user)[1:]
+
+
+@pytest.mark.spec(152)
+def test_a_watchlist_that_is_too_long_is_cut_and_said_to_be(connect):
+    connection = connect(limits=Limits(watchlist_user_ids=2))
+
+    error, watch = welcomed(connection, watching("a", "b", "a", "c"))
+
+    assert json.loads(error.text)["data"] == {
+        "code": 4302,
+        "message": "Watchlist limit exceeded. Only the first 2 user IDs are accepted.",
+    }
+    assert watch == Watch(("a", "b"))
+
+
+@pytest.mark.spec(153)
+def test_with_the_switch_off_nobody_is_watched(connect):
+    assert welcomed(connect(watchlists=False), watching("a")) == []
+
+
+def test_a_later_sign_in_replaces_the_watchlist(connection):
+    assert welcomed(connection, watching("a")) == [Watch(("a",))]
+    assert welcomed(connection, watching()) == [Watch(())]
+
+
+@pytest.mark.parametrize("watchlist", ["a", [5], {"a": 1}, ["\ud800"]])
+def test_a_watchlist_is_a_list_of_texts(connection, watchlist):
+    user_data = json.dumps({"id": "ann", "watchlist": watchlist})
+
+    [refused] = connection.receive(sign_in(user_data), now=0)
+
+    assert "watchlist must be an array" in refused.text
+
+
+# ---- authorized connections -------------------------------------------------------------
+
+
+@pytest.mark.spec(51)
+def test_who_is_not_authorized_in_time_is_closed(connect):
+    connection = connect(authorized_connections=True)
+
+    assert connection.seconds_to_tick(10) == 20
+    assert connection.tick(29.9) == []
+    error, close = connection.tick(30)
+    assert close == Close(4009, "Connection not authorized within timeout")
+    assert json.loads(error.text)["data"]["code"] == 4009
+
+
+@pytest.mark.spec(52)
+def test_a_sign_in_authorizes_once(connect):
+    connection = connect(authorized_connections=True)
+
+    assert welcomed(connection, '{"id":"ann"}') == [Authorized()]
+    assert welcomed(connection, '{"id":"ann"}') == []
+    assert connection.tick(30) == []
+    assert connection.seconds_to_tick(30) is None
+
+
+@pytest.mark.spec(53, 54)
+@pytest.mark.parametrize(
+    ("channel", "authorizes"),
+    [("private-x", True), ("private-encrypted-x", True), ("cache-x", False), ("x", False)],
+)
+def test_a_private_channel_authorizes_and_a_public_one_does_not(connect, channel, authorizes):
+    connection = connect(authorized_connections=True)
+    connection.receive(subscribe_signed(channel), now=0)
+
+    assert connection.joined(channel)[1:] == ([Authorized()] if authorizes else [])
+    assert bool(connection.tick(30)) is not authorizes
+
+
+def test_a_ping_may_be_due_before_the_authorization_is(connect):
+    connection = connect(authorized_connections=True, answers_ping=True)
+
+    assert connection.seconds_to_tick(0) == 30
+    connection.receive(subscribe_signed("private-x"), now=0)
+    connection.joined("private-x")
+    assert connection.seconds_to_tick(0) == 60

@@ -225,3 +225,21 @@ def test_text_is_encodable_unless_it_has_a_lone_surrogate(text):
 
 def test_the_examples_in_the_module_are_true():
     assert doctest.testmod(names).failed == 0
+
+
+@pytest.mark.spec(115)
+@pytest.mark.parametrize(
+    ("channel", "cached"),
+    [
+        ("cache-x", True),
+        ("private-cache-x", True),
+        ("private-encrypted-cache-x", True),
+        ("presence-cache-x", True),
+        ("cachefoo", False),
+        ("private-cachefoo", False),
+        ("presence-x-cache-", False),
+        ("#server-to-user-cache-x", False),
+    ],
+)
+def test_four_prefixes_are_those_of_cache_channels(channel, cached):
+    assert names.is_cache_channel(channel) is cached

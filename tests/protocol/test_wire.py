@@ -18,7 +18,8 @@ import pytest
 
 from realtime.protocol.admission import check_handshake
 from realtime.protocol.app import App
-from realtime.protocol.connection import Connection, Effect, Identify, Join, Publish, Send
+from realtime.protocol.connection import Connection
+from realtime.protocol.effects import Effect, Identify, Join, Publish, Send
 from realtime.protocol.messages import Member, encode_event, encode_members
 
 CONVERSATIONS = sorted((Path(__file__).parent.parent / "wire").glob("*.jsonl"))

@@ -32,12 +32,15 @@ SMALL = {
     "MESSAGE_BYTES": 4_000,
     "MALFORMED_MESSAGES": 3,
     "SUBSCRIPTIONS_PER_CONNECTION": 4,
+    "WATCHLIST_USER_IDS": 3,
 }
 
 STRICT = {"MESSAGES_PER_SECOND": 10, "SUBSCRIPTIONS_PER_CONNECTION": 5, "FLOOD_SECONDS": 2}
 """What slows every client down has a process of its own too."""
 
 API_EVENTS = 5
+AUTHORIZATION = 2
+"""Seconds."""
 
 
 @row(
@@ -66,9 +69,16 @@ async def limits_hold_at_their_edge(run: Run) -> None:
         "LIMITS": {**STRICT, "API_EVENTS_PER_SECOND": API_EVENTS},
     }
     strict = await run.cluster(1, settings=single)
+    wary: dict[str, Any] = {
+        "AUTHORIZED_CONNECTIONS": True,
+        "LIMITS": {"AUTHORIZATION_SECONDS": AUTHORIZATION},
+    }
     limits = {item.name for item in dataclasses.fields(Limits)}
     limits |= {i.name for i in dataclasses.fields(conf.Settings) if i.name.endswith(BOUNDS)}
-    places = {"max_app_connections": crowded} | dict.fromkeys(
+    places = {
+        "max_app_connections": crowded,
+        "authorization_seconds": await run.cluster(1, settings=wary),
+    } | dict.fromkeys(
         (
             "api_events_per_second",
             "connects_per_second_per_ip",
@@ -202,6 +212,30 @@ async def signin_user_id_chars(cluster: Cluster) -> Edge:
         return True
 
     return await signs_in("u" * most), not await signs_in("u" * (most + 1))
+
+
+@edge
+async def watchlist_user_ids(cluster: Cluster) -> Edge:
+    async def codes(watched: int) -> list[Any]:
+        client = await _client(cluster)
+        names = [f"w{number}" for number in range(watched)]
+        user_data = json.dumps({"id": "ann", "watchlist": names})
+        auth = sign(f"{client.socket_id}::user::{user_data}")
+        client.send("pusher:signin", {"auth": auth, "user_data": user_data})
+        await client.round_trip()
+        return [error.get("code") for error in client.errors]
+
+    most = SMALL["WATCHLIST_USER_IDS"]
+    return await codes(most) == [], await codes(most + 1) == [4302]
+
+
+@edge
+async def authorization_seconds(cluster: Cluster) -> Edge:
+    client = await _client(cluster)
+    began = asyncio.get_running_loop().time()
+    await asyncio.wait([client.closed], timeout=AUTHORIZATION + 5)
+    seconds = asyncio.get_running_loop().time() - began
+    return seconds > AUTHORIZATION - 0.1, client.close_code == 4009
 
 
 @edge

@@ -1,0 +1,122 @@
+"""The last event of each cache channel, kept for those who subscribe later.
+
+It is in Django's cache, under the name of the channel, and outlives every subscription.  An
+event is kept before it is published: whoever subscribes meanwhile gets it from the cache, from
+the layer or from both, and ``Kept`` takes the repeat away.
+
+Source: Pusher docs, "Cache channels".
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from channels.db import database_sync_to_async
+from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
+
+from realtime import conf, metrics
+from realtime.layer import Envelope
+from realtime.logs import OncePerSecond
+from realtime.protocol.messages import encode_cache_miss
+from realtime.protocol.names import is_cache_channel
+
+logger = logging.getLogger(__name__)
+logger.addFilter(OncePerSecond())
+
+TRAVEL_NANOSECONDS: Final = 30 * 10**9
+"""Ours: how long after it was kept an event may still come by; clocks differ a little."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the cache has for one channel."""
+
+    channel: str
+    at: int = 0
+    """``Envelope.kept_at`` of the event; 0 where there is none."""
+    text: str = ""
+
+    def before(self, held: Sequence[Envelope]) -> list[str]:
+        """What a new subscriber gets first, where *held* was published meanwhile.
+
+        Each event once, the older ones first; that the cache was empty only if nothing came.
+        """
+        texts = [envelope.text for envelope in held]
+        came = [envelope.kept_at for envelope in held if envelope.kept_at is not None]
+        if not self.at:
+            return texts if came else [encode_cache_miss(self.channel), *texts]
+        if self.at in came:
+            return texts
+        if came and self.at > max(came):
+            return [*texts, self.text]
+        return [self.text, *texts]
+
+    @property
+    def may_come_again(self) -> bool:
+        """Whether the event is so new that it may still be on its way through the layer."""
+        return time.time_ns() - self.at < TRAVEL_NANOSECONDS
+
+    @property
+    def data(self) -> str:
+        """The data of the event, as it was published."""
+        data: str = json.loads(self.text)["data"]
+        return data
+
+    @property
+    def seconds_left(self) -> int:
+        """For how long it is kept still."""
+        return max(0, conf.get().cache_seconds - (time.time_ns() - self.at) // 10**9)
+
+
+def stamp(channel: str) -> int | None:
+    """``Envelope.kept_at`` of an event published now; ``None`` where none is kept."""
+    return time.time_ns() if is_cache_channel(channel) else None
+
+
+def keep(envelopes: Iterable[Envelope]) -> None:
+    """Put those that are to be kept into the cache; the last of a channel stays."""
+    last = {
+        _key(envelope.app_id, envelope.channel): f"{envelope.kept_at} {envelope.text}"
+        for envelope in envelopes
+        if envelope.kept_at is not None
+    }
+    if last:
+        try:
+            _cache().set_many(last, conf.get().cache_seconds)
+        except Exception as error:  # each cache raises errors of its own
+            _note(error)
+
+
+def read(app_id: str, channel: str) -> Kept:
+    """What the cache has for *channel*; nothing, also where the cache does not answer."""
+    try:
+        found: Any = _cache().get(_key(app_id, channel))  # Any: whatever somebody put there
+    except Exception as error:
+        _note(error)
+        found = None
+    at, _, text = (found if isinstance(found, str) else "").partition(" ")
+    return Kept(channel, int(at), text) if at.isdecimal() else Kept(channel)
+
+
+akeep = database_sync_to_async(keep, thread_sensitive=False)
+aread = database_sync_to_async(read, thread_sensitive=False)
+
+
+def _cache() -> BaseCache:
+    return caches[conf.get().cache]
+
+
+def _key(app_id: str, channel: str) -> str:
+    # A digest: memcached takes no long names.
+    digest = hashlib.blake2b(f"{app_id}:{channel}".encode(), digest_size=20).hexdigest()
+    return f"realtime.last.{digest}"
+
+
+def _note(error: Exception) -> None:
+    metrics.count("cache_failures")
+    logger.error("the cache of the last events does not answer: %r", error)

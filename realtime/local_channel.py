@@ -1,0 +1,112 @@
+"""The subscribers of one channel in one process, and what each of them gets."""
+
+import asyncio
+from typing import Final
+
+from realtime import metrics
+from realtime.last_events import Kept
+from realtime.layer import Envelope
+from realtime.protocol.attendance import Announcement, Attendance, View
+from realtime.protocol.errors import OverCapacity
+from realtime.sockets import Socket
+
+HELD_EVENTS: Final = 1_000
+"""Ours: events held for a socket whose subscription is not confirmed yet."""
+
+
+class LocalChannel:
+    """Sockets, those that wait for their success frame, and what they have heard."""
+
+    __slots__ = ("_attendance", "_given", "failures", "group", "held", "joined", "lock", "sockets")
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        self.lock = asyncio.Lock()
+        self.failures = 0
+        """How often the layer group could not be joined."""
+        self.joined = False
+        """Whether we are in the layer group, and have heard ourselves through it."""
+        self.sockets: dict[str, Socket] = {}
+        self.held: dict[str, tuple[Socket, list[Envelope]]] = {}
+        """Sockets whose success frame is not out yet, and what they are to get after it."""
+        self._attendance: Attendance | None = None
+        """What the sockets of a presence channel know of its members."""
+        self._given: dict[str, int] = {}
+        """Sockets that got an event from the cache which may still come by here."""
+
+    @property
+    def empty(self) -> bool:
+        return not self.sockets and not self.held
+
+    def release(self, socket: Socket, listed: View | None, kept: Kept | None) -> None:
+        """Deliver to *socket* what was held, and everything from now on; see ``Hub.release``."""
+        _, held = self.held.pop(socket.socket_id)
+        if listed is not None:
+            held = self._unheard(socket, listed, held)
+        self.sockets[socket.socket_id] = socket
+        texts = [envelope.text for envelope in held]
+        if kept is not None:
+            texts = kept.before(held)
+            if kept.may_come_again:
+                self._given[socket.socket_id] = kept.at
+        for text in texts:
+            socket.push(text)
+
+    def remove(self, socket: Socket) -> None:
+        """Deliver nothing more to *socket*."""
+        self.sockets.pop(socket.socket_id, None)
+        self.held.pop(socket.socket_id, None)
+        self._given.pop(socket.socket_id, None)
+        if self._attendance is not None:
+            self._attendance.dismiss(socket.socket_id)
+
+    def misses(self, news: Announcement) -> bool:
+        """Whether a subscriber has not heard *news* about a member."""
+        return self._attendance is not None and self._attendance.misses(news)
+
+    def deliver(self, envelope: Envelope) -> None:
+        """Hand one event to every subscriber."""
+        if envelope.announcement is not None:
+            self._announce(envelope, envelope.announcement)
+        elif self._given and envelope.kept_at is not None:
+            self._deliver_kept(envelope, envelope.kept_at)
+        else:
+            text, except_socket_id = envelope.text, envelope.except_socket_id
+            for socket_id, socket in self.sockets.items():
+                if socket_id != except_socket_id:
+                    socket.push(text)
+        for socket_id, (socket, held) in self.held.items():
+            if socket_id == envelope.except_socket_id or socket.over:
+                continue
+            held.append(envelope)
+            if len(held) > HELD_EVENTS:
+                held.clear()
+                metrics.count("over_capacity", reason="held_events")
+                socket.end(OverCapacity())
+
+    def _announce(self, envelope: Envelope, news: Announcement) -> None:
+        """Tell of a member; the news may be late, or known to some."""
+        if self._attendance is None:
+            return
+        wanted, own = self._attendance.hear(news)
+        if wanted or own:
+            for socket_id, socket in self.sockets.items():
+                if own.get(socket_id, wanted) and socket_id != envelope.except_socket_id:
+                    socket.push(envelope.text)
+
+    def _deliver_kept(self, envelope: Envelope, kept_at: int) -> None:
+        """Deliver an event that some sockets may have from the cache already."""
+        for socket_id, socket in self.sockets.items():
+            if socket_id != envelope.except_socket_id and self._given.get(socket_id) != kept_at:
+                socket.push(envelope.text)
+        self._given = {key: at for key, at in self._given.items() if at > kept_at}
+
+    def _unheard(self, socket: Socket, listed: View, held: list[Envelope]) -> list[Envelope]:
+        """What of *held* tells a socket with that list of members something new."""
+        if self._attendance is None:
+            self._attendance = Attendance()
+        news = [envelope.announcement for envelope in held if envelope.announcement is not None]
+        wanted = iter(
+            self._attendance.admit(socket.socket_id, listed, news, first=not self.sockets)
+        )
+        return [envelope for envelope in held if envelope.announcement is None or next(wanted)]
