@@ -55,8 +55,8 @@ async def nonsense_gets_a_civil_answer(run: Run) -> None:
     corpora = [_corpus(chance, count) for chance in (fixed, generated)]
     handshakes = malformed_handshakes(generated, count // 5)
     # Once as a rehearsal, so that what is loaded or kept for good is not counted as growth.
-    await _nonsense(node, *_corpus(random.Random("rehearsal"), count // 5))
-    await _handshakes(node, malformed_handshakes(random.Random("rehearsal"), count // 10))
+    await _nonsense(node, *_corpus(random.Random("rehearsal"), count))
+    await _handshakes(node, malformed_handshakes(random.Random("rehearsal"), count // 5))
     before, offset = node.look(), node.log_size()
     over = asyncio.Event()
     load = Load([node.port], ["news"], run.history, "p")
