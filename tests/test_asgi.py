@@ -9,7 +9,7 @@ from asgiref.testing import ApplicationCommunicator
 
 from realtime import hub
 from realtime.asgi import Application
-from tests.conftest import PATIENCE, soon, until
+from tests.conftest import KEY, PATIENCE, soon, until
 
 
 async def get(application, path):
@@ -27,6 +27,16 @@ def test_it_is_made_as_that_of_django_is(application):
 
 
 @pytest.mark.spec(50)
+@pytest.mark.parametrize("append_slash", [True, False])
+@pytest.mark.parametrize("path", ["/app", "/app/", f"/app/{KEY}", f"/app/{KEY}/"])
+async def test_nothing_below_app_redirects(application, process, settings, append_slash, path):
+    settings.APPEND_SLASH = append_slash
+
+    status, _ = await get(application, path)
+
+    assert status == 404
+
+
 async def test_http_goes_to_django(application, process):
     assert await get(application, "/apps/nothing") == (404, b"404 NOT FOUND\n")
 

@@ -970,7 +970,7 @@ async def test_a_user_who_was_banned_meanwhile_stays_found(connect):
 # ---- client events ----------------------------------------------------------------------
 
 
-@pytest.mark.spec(121, 122, 123, 125)
+@pytest.mark.spec(121, 122, 125)
 async def test_a_client_event_reaches_the_other_subscribers(connect):
     sender, other = await connect(), await connect()
     for client in (sender, other):
@@ -981,6 +981,35 @@ async def test_a_client_event_reaches_the_other_subscribers(connect):
     assert await other.text() == (
         '{"event":"client-typing","channel":"private-room","data":"{\\"on\\": true}"}'
     )
+    await sender.is_silent()
+
+
+@pytest.mark.spec(122, 123)
+async def test_a_client_event_reaches_the_other_connections_of_its_sender(connect):
+    phone, laptop = await connect(), await connect()
+    for client in (phone, laptop):
+        await client.subscribe("presence-room", ANN)
+
+    await phone.say("client-typing", "x", channel="presence-room")
+
+    assert (await laptop.frame())["event"] == "client-typing"
+    await phone.is_silent()
+
+
+@pytest.mark.spec(45)
+@pytest.mark.parametrize("data", ['"\\ud83d"', '{"text":"\\udc4b\\ud83d"}', '"\\u0000"'])
+async def test_half_a_surrogate_pair_harms_nobody(connect, data):
+    sender, other = await connect(), await connect()
+    for client in (sender, other):
+        await client.subscribe("private-room")
+
+    await sender.send_to(f'{{"event":"client-odd","channel":"private-room","data":{data}}}')
+    await sender.say("client-typing", {}, channel="private-room")
+
+    odd = await other.text()
+    assert odd.isascii()
+    assert json.loads(odd)["event"] == "client-odd"
+    assert (await other.frame())["event"] == "client-typing"
     await sender.is_silent()
 
 

@@ -238,7 +238,7 @@ def test_a_batch_is_an_array(api, body):
 # ---- channels ---------------------------------------------------------------------------
 
 
-@pytest.mark.spec(181, 182, 183, 184)
+@pytest.mark.spec(79, 181, 182, 183, 184)
 @pytest.mark.parametrize(
     ("query", "status", "expected"),
     [

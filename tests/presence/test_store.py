@@ -10,6 +10,7 @@ from realtime.models import Member, Membership, Occupancy, RealtimeUser, Server
 from realtime.presence import census, lease, store
 from realtime.presence.store import Join, Leave, Occupy
 from realtime.protocol import messages
+from realtime.protocol.app import Limits
 
 pytestmark = pytest.mark.django_db
 
@@ -229,6 +230,17 @@ def test_a_full_channel_takes_only_its_members(apply):
 
     assert outcome.crowded == {join("cy", "2.2", limit=2)}
     assert seen(outcome.changes) == ["+bob"]
+
+
+@pytest.mark.spec(91)
+def test_unless_said_otherwise_a_channel_holds_a_hundred_members(apply):
+    limit = Limits().presence_members
+    joins = [join(f"user-{number}", f"1.{number}", limit=limit) for number in range(101)]
+
+    outcome = apply(*joins)
+
+    assert len(outcome.changes) == 100
+    assert outcome.crowded == {joins[-1]}
 
 
 def test_a_banned_user_takes_no_place(apply):

@@ -1,6 +1,8 @@
 """Codes tell clients whether to come back, so no error may carry a code of the wrong kind."""
 
+import ast
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +69,21 @@ def test_a_fatal_error_has_the_code_and_text_of_pusher(error, code, text):
 def test_an_error_that_closes_has_a_code_that_clients_know(kind):
     assert kind.closes
     assert 4000 <= kind.code < 4300
+
+
+@pytest.mark.spec(35)
+def test_no_close_is_written_with_another_code():
+    package = Path(errors.__file__).parent.parent
+    written = [
+        call.args[0].value
+        for path in package.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and ast.unparse(call.func).lower().endswith("close")
+        if call.args and isinstance(call.args[0], ast.Constant)
+    ]
+
+    assert 1009 in written
+    assert all(1000 <= code < 4300 for code in written)
 
 
 @pytest.mark.spec(36)

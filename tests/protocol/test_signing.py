@@ -1,6 +1,8 @@
 """Signatures: the published vectors, everything close to them, and what must never be signed."""
 
+import ast
 import hashlib
+import inspect
 import random
 import re
 from typing import Any, NamedTuple
@@ -234,6 +236,27 @@ def test_a_channel_is_refused_with(auth):
         CHANNEL_VECTORS["A1"].verify(auth)
 
     assert refused.value.summary == "Invalid signature"
+
+
+@pytest.mark.spec(163)
+def test_signatures_meet_in_a_comparison_of_constant_time_only():
+    """The code is read: a clock could not tell on a busy machine."""
+    tree = ast.parse(inspect.getsource(signing))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+    def calls(function, name):
+        nodes = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+        return [node for node in nodes if ast.unparse(node.func) == name]
+
+    assert len(calls(functions["_same"], "hmac.compare_digest")) == 1
+    for name in ("verify_channel_auth", "verify_user_auth", "verify_request"):
+        verify = functions[name]
+        compared = [argument for call in calls(verify, "_same") for argument in call.args]
+        by_operator = [node for node in ast.walk(verify) if isinstance(node, ast.Compare)]
+
+        assert calls(verify, "_hex")
+        assert all(digest in compared for digest in calls(verify, "_hex"))
+        assert not any("signature" in ast.unparse(node) for node in by_operator)
 
 
 def test_a_refused_channel_signature_is_explained_without_the_right_one():
