@@ -1,13 +1,19 @@
-"""The official server libraries of PyPI and npm, unmodified, against another process."""
+"""The official server libraries of PyPI and npm, unmodified, against another process.
+
+Every public method, and every error they know.
+"""
 
 import json
+import time
 
 import pusher as pusher_http
 import pytest
-from pusher.errors import PusherBadRequest, PusherForbidden
+from pusher.errors import PusherBadAuth, PusherBadRequest, PusherBadStatus, PusherForbidden
 
+from tests.conftest import hmac_hex
 from tests.e2e.conftest import http_library
 from tests.e2e.nodejs import LibraryError, Node
+from tests.e2e.sites import App, manage
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +46,27 @@ def room(connect, site, unique):
     other_tab.subscribe(presence)
     tab.subscribe(public)
     return presence, public, user, tab
+
+
+@pytest.fixture(scope="session")
+def disabled(unique):
+    """Makes an app of a site that is switched off."""
+
+    def make(site):
+        app = App(unique("40"), unique("off-"), "off")
+        fields = f"app_id={app.id!r}, name='Off', key={app.key!r}, secret={app.secret!r}"
+        code = f"Application.objects.create({fields}, enabled=False)"
+        manage(site.environment, "shell", "-c", f"from realtime.models import Application; {code}")
+        return app
+
+    return make
+
+
+def webhook(site, **changes):
+    """Key, signature and body of a webhook that a site sends now."""
+    events = [{"name": "channel_occupied", "channel": "room"}]
+    body = json.dumps({"time_ms": int(time.time() * 1000), "events": events} | changes)
+    return site.app.key, hmac_hex(body, site.app.secret), body
 
 
 @pytest.mark.spec(166, 177, 227)
@@ -92,7 +119,7 @@ def test_python_channel_info(room, pusher, unique):
     assert of_unused == {"occupied": False}
 
 
-@pytest.mark.spec(186)
+@pytest.mark.spec(186, 227)
 def test_python_channel_info_of_the_wrong_kind_is_a_bad_request(pusher, channel):
     with pytest.raises(PusherBadRequest):
         pusher.channel_info(channel, ["user_count"])
@@ -128,7 +155,7 @@ def test_python_send_to_user(connect, site, pusher):
     assert client.wait_for("order", on="user").data == {"number": 7}
 
 
-@pytest.mark.spec(80, 97)
+@pytest.mark.spec(80, 97, 227)
 def test_python_authenticate(open_wire, pusher, unique):
     wire, channel = open_wire(), unique("presence-")
     member = {"user_id": "7", "user_info": {"name": "Zoë"}}
@@ -140,7 +167,19 @@ def test_python_authenticate(open_wire, pusher, unique):
     assert json.loads(success["data"])["presence"]["hash"] == {"7": {"name": "Zoë"}}
 
 
-@pytest.mark.spec(137)
+@pytest.mark.spec(63, 227)
+def test_python_authenticate_for_a_private_channel(open_wire, pusher, unique):
+    wire, channel = open_wire(), unique("private-")
+
+    wire.send(
+        "pusher:subscribe",
+        {"channel": channel, **pusher.authenticate(channel, wire.socket_id)},
+    )
+
+    wire.wait_for("pusher_internal:subscription_succeeded")
+
+
+@pytest.mark.spec(137, 227)
 def test_python_authenticate_user(open_wire, pusher, unique):
     wire = open_wire()
 
@@ -149,7 +188,66 @@ def test_python_authenticate_user(open_wire, pusher, unique):
     wire.wait_for("pusher:signin_success")
 
 
-@pytest.mark.spec(154, 161)
+@pytest.mark.spec(118, 227)
+def test_python_trigger_excludes_a_socket(connect, pusher, channel):
+    sender, other = connect(), connect()
+    for client in (sender, other):
+        client.subscribe(channel)
+
+    pusher.trigger(channel, "greet", {}, sender.socket_id)
+    pusher.trigger(channel, "fence", {})
+
+    other.wait_for("greet", on=channel)
+    sender.expect_nothing("greet", on=channel, until=lambda: sender.wait_for("fence", on=channel))
+
+
+@pytest.mark.spec(227)
+def test_python_from_url_and_from_env(site, monkeypatch):
+    url = f"http://{site.app.key}:{site.app.secret}@127.0.0.1/apps/{site.app.id}"
+    monkeypatch.setenv("PUSHER_URL", url)
+
+    # The library reads no port from the URL.
+    for library in (
+        pusher_http.Pusher.from_url(url, port=site.last.port),
+        pusher_http.Pusher.from_env(port=site.last.port),
+    ):
+        assert library.trigger("room", "greet", {}) == {}
+
+
+@pytest.mark.spec(227)
+def test_python_validates_what_is_signed_with_the_secret_and_is_fresh(site, pusher):
+    key, signature, body = webhook(site)
+
+    assert pusher.validate_webhook(key, signature, body) == json.loads(body)
+    assert pusher.validate_webhook(key, signature, body + " ") is None
+    assert pusher.validate_webhook("other", signature, body) is None
+    assert pusher.validate_webhook(*webhook(site, time_ms=1)) is None
+
+
+@pytest.mark.spec(169, 227)
+def test_python_hears_of_too_much_data(pusher, channel):
+    with pytest.raises(PusherBadStatus, match=r"413: The data content of this event exceeds"):
+        # The library counts characters, the server bytes.
+        pusher.trigger(channel, "greet", "é" * 10_000)
+
+
+@pytest.mark.spec(192, 227, 228)
+def test_a_disabled_app_is_forbidden(site, npm, disabled):
+    app = disabled(site)
+
+    with pytest.raises(PusherForbidden, match="Application disabled"):
+        http_library(app, site.last).trigger("room", "greet", {})
+    npm.call("configureByUrl", url=url_of(app, site.last))
+    with pytest.raises(LibraryError) as refusal:
+        npm.call("trigger", channels=["room"], event="greet", data={})
+    assert refusal.value.details["status"] == 403
+
+
+def url_of(app, server):
+    return f"http://{app.key}:{app.secret}@127.0.0.1:{server.port}/apps/{app.id}"
+
+
+@pytest.mark.spec(154, 161, 227)
 @pytest.mark.parametrize("wrong", [{"key": "nobody"}, {"secret": "guessed"}], ids=["key", "secret"])
 def test_python_with_a_wrong_credential_is_refused(site, wrong):
     options = {"key": site.app.key, "secret": site.app.secret, **wrong}
@@ -157,7 +255,7 @@ def test_python_with_a_wrong_credential_is_refused(site, wrong):
         app_id=site.app.id, host="127.0.0.1", port=site.first.port, ssl=False, **options
     )
 
-    with pytest.raises((PusherBadRequest, pusher_http.errors.PusherBadAuth)):
+    with pytest.raises(PusherBadAuth):
         stranger.trigger("room", "greet", {})
 
 
@@ -166,7 +264,7 @@ def test_python_with_another_app_id_is_refused(site):
     stranger = http_library(site.app, site.first)
     stranger._pusher_client._app_id = "4711"
 
-    with pytest.raises((PusherBadRequest, PusherForbidden, pusher_http.errors.PusherBadAuth)):
+    with pytest.raises(PusherBadAuth):
         stranger.trigger("room", "greet", {})
 
 
@@ -273,3 +371,105 @@ def test_npm_bad_request_carries_its_status(npm, channel):
 
     assert refusal.value.details["status"] == 400
     assert refusal.value.details["body"]
+
+
+@pytest.mark.spec(228)
+def test_npm_for_url(connect, site, npm, channel):
+    client = connect()
+    client.subscribe(channel)
+
+    npm.call("configureByUrl", url=url_of(site.app, site.last))
+    npm.call("trigger", channels=channel, event="greet", data="hello")
+
+    assert client.wait_for("greet", on=channel).data == "hello"
+
+
+@pytest.mark.spec(228)
+def test_npm_post(connect, npm, channel):
+    client = connect()
+    client.subscribe(channel)
+
+    body = {"name": "greet", "channel": channel, "data": '"hello"', "info": "subscription_count"}
+    answer = npm.call("post", path="/events", body=body)
+
+    assert answer == {"status": 200, "body": {"channels": {channel: {"subscription_count": 1}}}}
+    assert client.wait_for("greet", on=channel).data == "hello"
+
+
+@pytest.mark.spec(63, 80, 228)
+@pytest.mark.parametrize("method", ["authorizeChannel", "authenticate"])
+def test_npm_authorize_channel(open_wire, npm, unique, method):
+    wire, member = open_wire(), {"user_id": "7", "user_info": {"name": "Zoë"}}
+    private, presence = unique("private-"), unique("presence-")
+
+    for channel, data in ((private, None), (presence, member)):
+        answer = npm.call(method, socketId=wire.socket_id, channel=channel, data=data)
+        wire.send("pusher:subscribe", {"channel": channel, **answer})
+        success = wire.wait_for("pusher_internal:subscription_succeeded")
+
+    assert json.loads(success["data"])["presence"]["hash"] == {"7": {"name": "Zoë"}}
+
+
+@pytest.mark.spec(137, 228)
+def test_npm_authenticate_user(open_wire, npm, unique):
+    wire = open_wire()
+
+    user_data = {"id": unique("user-")}
+    answer = npm.call("authenticateUser", socketId=wire.socket_id, userData=user_data)
+    wire.send("pusher:signin", answer)
+
+    wire.wait_for("pusher:signin_success")
+
+
+@pytest.mark.spec(228)
+def test_npm_signs_a_query_for_others(site, npm):
+    path = f"/apps/{site.app.id}/channels"
+    query = npm.call(
+        "createSignedQueryString",
+        method="GET",
+        path=path,
+        params={"filter_by_prefix": "nobody-is-here-"},
+    )
+
+    assert site.last.request("GET", f"{path}?{query}") == (200, '{"channels":{}}')
+
+
+@pytest.mark.spec(228)
+def test_npm_validates_what_is_signed_with_the_secret(site, npm):
+    key, signature, body = webhook(site)
+    headers = {
+        "x-pusher-key": key,
+        "x-pusher-signature": signature,
+        "content-type": "application/json",
+    }
+
+    valid = npm.call("webhook", headers=headers, rawBody=body)
+    forged = npm.call("webhook", headers=headers, rawBody=body + " ")
+
+    assert valid == {
+        "isValid": True,
+        "time": json.loads(body)["time_ms"],
+        "events": json.loads(body)["events"],
+    }
+    assert forged["isValid"] is False
+
+
+@pytest.mark.spec(154, 161, 228)
+@pytest.mark.parametrize("wrong", [{"key": "nobody"}, {"secret": "guessed"}], ids=["key", "secret"])
+def test_npm_with_a_wrong_credential_is_refused(site, npm, wrong):
+    credentials = {"key": site.app.key, "secret": site.app.secret, **wrong}
+
+    npm.call("configureByUrl", url=url_of(App(site.app.id, **credentials), site.last))
+    with pytest.raises(LibraryError) as refusal:
+        npm.call("trigger", channels=["room"], event="greet", data={})
+
+    assert refusal.value.details["status"] == 401
+    assert refusal.value.details["body"]
+
+
+@pytest.mark.spec(169, 228)
+def test_npm_hears_of_too_much_data(npm, channel):
+    with pytest.raises(LibraryError) as refusal:
+        npm.call("trigger", channels=[channel], event="greet", data="x" * 10_241)
+
+    assert refusal.value.details["status"] == 413

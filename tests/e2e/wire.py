@@ -56,8 +56,10 @@ class Wire:
 
 
 @contextmanager
-def wire(server: Server, key: str, **options: Any) -> Iterator[Wire]:
+def wire(
+    server: Server, key: str, query: str = "protocol=7&client=test&version=8.6.0", **options: Any
+) -> Iterator[Wire]:
     """An open connection to *server*."""
-    url = f"ws://127.0.0.1:{server.port}/app/{key}?protocol=7&client=test&version=8.6.0"
+    url = f"ws://127.0.0.1:{server.port}/app/{key}?{query}"
     with connect(url, max_size=None, **options) as socket:
         yield Wire(socket)

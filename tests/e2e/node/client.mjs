@@ -4,7 +4,9 @@ import { createRequire } from "node:module";
 
 import { emit, serve } from "./lines.mjs";
 
-const Pusher = createRequire(import.meta.url)("pusher-js");
+const require = createRequire(import.meta.url);
+const Pusher = require("pusher-js");
+const PusherBatchAuthorizer = require("pusher-js-auth");
 const clients = new Map();
 
 /** Everything `dispatcher` emits becomes an event line. */
@@ -27,16 +29,23 @@ function authorizer(url, path, token) {
   return { transport: "ajax", endpoint: `${url}${path}`, headers };
 }
 
+/** The same for the plugin pusher-js-auth, which takes the options of older versions. */
+function batchAuthorizer(url, token) {
+  const { endpoint, headers } = authorizer(url, "/pusher/auth", token);
+  return { authorizer: PusherBatchAuthorizer, authEndpoint: endpoint, auth: { headers } };
+}
+
 serve({
-  connect({ client, key, url, token, options }) {
+  connect({ client, key, url, token, options: { batches, ...options } }) {
     const { hostname, port } = new URL(url);
+    const channelAuthorization = authorizer(url, "/pusher/auth", token);
     const pusher = new Pusher(key, {
       cluster: "",
       wsHost: hostname,
       wsPort: Number(port),
       forceTLS: false,
       enabledTransports: ["ws"],
-      channelAuthorization: authorizer(url, "/pusher/auth", token),
+      ...(batches ? batchAuthorizer(url, token) : { channelAuthorization }),
       userAuthentication: authorizer(url, "/pusher/user-auth", token),
       ...options,
     });

@@ -16,6 +16,9 @@ serve({
   configure({ appId, key, secret, host, port }) {
     pusher = new Pusher({ appId, key, secret, host, port, useTLS: false });
   },
+  configureByUrl({ url }) {
+    pusher = Pusher.forURL(url);
+  },
   async trigger({ channels, event, data, params }) {
     return answer(await pusher.trigger(channels, event, data, params));
   },
@@ -25,10 +28,30 @@ serve({
   async get({ path, params }) {
     return answer(await pusher.get({ path, params }));
   },
+  async post({ path, body, params }) {
+    return answer(await pusher.post({ path, body, params }));
+  },
   async sendToUser({ userId, event, data }) {
     return answer(await pusher.sendToUser(userId, event, data));
   },
   async terminateUserConnections({ userId }) {
     return answer(await pusher.terminateUserConnections(userId));
+  },
+  authorizeChannel({ socketId, channel, data }) {
+    return pusher.authorizeChannel(socketId, channel, data);
+  },
+  authenticate({ socketId, channel, data }) {
+    return pusher.authenticate(socketId, channel, data);
+  },
+  authenticateUser({ socketId, userData }) {
+    return pusher.authenticateUser(socketId, userData);
+  },
+  createSignedQueryString({ method, path, params, body }) {
+    return pusher.createSignedQueryString({ method, path, params, body });
+  },
+  webhook({ headers, rawBody }) {
+    const webhook = pusher.webhook({ headers, rawBody });
+    const isValid = webhook.isValid();
+    return { isValid, time: webhook.getTime().getTime(), events: webhook.getEvents() };
   },
 });
