@@ -3,7 +3,7 @@
 import pytest
 
 
-@pytest.mark.spec(1, 15, 16, 17, 18, 60, 62, 117, 166)
+@pytest.mark.spec(1, 15, 16, 17, 18, 60, 62, 117, 166, 224)
 def test_public_event_reaches_a_subscriber(connect, pusher, channel):
     client = connect()
     client.subscribe(channel)
@@ -13,7 +13,7 @@ def test_public_event_reaches_a_subscriber(connect, pusher, channel):
     assert client.wait_for("greet", on=channel).data == {"text": "Grüße 👋"}
 
 
-@pytest.mark.spec(63, 217)
+@pytest.mark.spec(63, 217, 224)
 def test_private_event_reaches_a_subscriber(connect, site, pusher, unique):
     channel, client = unique("private-"), connect(site.new_user())
     client.subscribe(channel)
@@ -107,7 +107,7 @@ def two_members(connect, site, unique):
     return channel, sender, other
 
 
-@pytest.mark.spec(121, 122, 130, 136)
+@pytest.mark.spec(121, 122, 130, 136, 224)
 def test_client_event_reaches_the_others_once(two_members):
     channel, sender, other = two_members
 

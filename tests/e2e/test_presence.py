@@ -13,7 +13,7 @@ def channel(unique):
     return unique("presence-own-data-")
 
 
-@pytest.mark.spec(80, 81, 82, 84, 99)
+@pytest.mark.spec(80, 81, 82, 84, 99, 224)
 def test_subscriber_sees_who_is_there(connect, site, channel):
     early, late = site.new_user(), site.new_user()
     connect(early).subscribe(channel)

@@ -39,7 +39,7 @@ def stays_away(client):
     return True
 
 
-@pytest.mark.spec(137, 138, 221)
+@pytest.mark.spec(137, 138, 221, 224)
 def test_sign_in(connect, site):
     user = site.new_user()
     client = connect(user)
@@ -49,7 +49,7 @@ def test_sign_in(connect, site):
     assert '"id"' in client.wait_for_frame("pusher:signin_success")["data"]["user_data"]
 
 
-@pytest.mark.spec(145)
+@pytest.mark.spec(145, 224)
 def test_notice_reaches_every_tab_of_the_user_and_nobody_else(signed_in, site, pusher):
     user, other = site.new_user(), site.new_user()
     tabs = [signed_in(user, at=site.first), signed_in(user, at=site.last)]
@@ -77,7 +77,7 @@ def test_notices_of_somebody_else_cannot_be_subscribed(open_wire, site):
     assert wire.answers_ping()
 
 
-@pytest.mark.spec(144, 146, 147, 190, 227)
+@pytest.mark.spec(144, 146, 147, 190, 227, 224)
 def test_terminating_a_user_closes_all_and_only_its_connections(signed_in, connect, site, pusher):
     user = site.new_user()
     tabs = [signed_in(user, at=site.first), signed_in(user, at=site.last)]

@@ -79,7 +79,7 @@ class Replay:
         return encode_members([*others, member])
 
 
-@pytest.mark.spec(229)  # by java.jsonl and swift.jsonl
+@pytest.mark.spec(229)  # by java.jsonl, swift.jsonl and dotnet.jsonl
 @pytest.mark.spec(
     *(6, 15, 21, 23, 25, 27, 40, 55, 59, 60, 62, 63, 64, 68, 69, 70, 71, 72, 73, 74, 76, 77),
     *(80, 81, 84, 85, 86, 87, 88, 98, 99, 101, 102, 103, 121, 124, 125, 126, 127, 128, 130, 131),
