@@ -5,6 +5,7 @@ Every public method, and every error they know.
 
 import json
 import time
+from pathlib import Path
 
 import pusher as pusher_http
 import pytest
@@ -12,7 +13,7 @@ from pusher.errors import PusherBadAuth, PusherBadRequest, PusherBadStatus, Push
 
 from tests.conftest import hmac_hex
 from tests.e2e.conftest import http_library
-from tests.e2e.nodejs import LibraryError, Node
+from tests.e2e.nodejs import SCRIPTS, LibraryError, Node
 from tests.e2e.sites import App, manage
 
 
@@ -35,6 +36,23 @@ def npm(npm_process, site):
         port=str(site.last.port),
     )
     return npm_process
+
+
+OTHER_FUNCTIONS = {
+    *("Token", "RequestError", "WebHookError"),  # of the npm library: types
+    "forCluster",  # leads to a host of pusher.com and nowhere else
+    "channelSharedSecret",  # of encrypted channels
+}
+"""What a library offers without calling a server such as this one."""
+
+
+def test_every_public_method_is_called(npm):
+    here, script = Path(__file__).read_text(), (SCRIPTS / "server_library.mjs").read_text()
+    of_python = {name for name in vars(pusher_http.Pusher) if not name.startswith("_")}
+    of_npm = set(npm.call("methods")) - OTHER_FUNCTIONS
+
+    assert {name for name in of_python if f".{name}(" not in here} == set()
+    assert {name for name in of_npm if f"usher.{name}(" not in script} == set()
 
 
 @pytest.fixture

@@ -13,6 +13,10 @@ async function answer(response) {
 }
 
 serve({
+  /** The names of all functions that the library offers. */
+  methods() {
+    return [...Object.keys(Pusher), ...Object.keys(Pusher.prototype)];
+  },
   configure({ appId, key, secret, host, port }) {
     pusher = new Pusher({ appId, key, secret, host, port, useTLS: false });
   },
