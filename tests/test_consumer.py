@@ -1088,8 +1088,11 @@ async def test_a_client_that_answers_pings_is_kept(connect, configure):
 
 @pytest.mark.spec(30)
 async def test_a_client_that_does_not_know_pings_gets_none(connect, configure):
-    configure(PING_SECONDS=0.001)
+    configure(PING_SECONDS=0.001, PONG_SECONDS=0.001)
     client = await connect(f"/app/{KEY}?protocol=5&client=java-client&version=2.0")
+
+    later = await connect()
+    assert [(await later.event())[0] for _ in range(2)] == ["pusher:ping", "pusher:error"]
 
     await client.is_silent()
 
