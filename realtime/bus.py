@@ -9,6 +9,7 @@ to publish, reports itself as not ready, and joins all its groups again until it
 import asyncio
 import itertools
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -79,6 +80,8 @@ class Bus:
         """Whether what is sent to this process arrives."""
         self.recoveries = 0
         """How often this process was deaf, and is no more."""
+        self.round_trip_seconds = 0.0
+        """How long the last markers took, until they were back from every host."""
         self.deaf_seconds = 0.0
         """How long the last deafness lasted at most, from the last proof to the contrary."""
 
@@ -268,16 +271,20 @@ class Bus:
         """
         loop = asyncio.get_running_loop()
         began, before, silent = loop.time(), self._received, 0.0
+        sent_at = time.perf_counter()
         probes = [loops.spawn(self._probe(group), "bus probe") for group in self._echo_groups]
         while silent < seconds and loop.time() - began < OVERLOAD * seconds:
             _, missing = await asyncio.wait(probes, timeout=TICK_SECONDS)
             if not missing or (watching and self._fault()):
                 break
             silent += TICK_SECONDS
+        took = time.perf_counter() - sent_at  # uvloop's time stands still within a turn
         for probe in probes:
             await loops.cancel(probe)
         heard = all(not probe.cancelled() and probe.result() for probe in probes)
-        if not heard and len(probes) == 1 and not (watching and self._fault()):
+        if heard:
+            self.round_trip_seconds = took
+        elif len(probes) == 1 and not (watching and self._fault()):
             heard = self._received > before
         if heard:
             self._heard_all_at = began

@@ -323,7 +323,7 @@ class PusherConsumer(AsyncConsumer):
         text = encode_event(event.event, event.channel, event.data, user_id=event.user_id)
         envelope = Envelope(self._app.id, event.channel, text, self._socket.socket_id)
         try:
-            await layer.publish([envelope])
+            await layer.publish([envelope], source="client")
         except PublishFailed as error:
             logger.error("a client event was lost: %s", error)
             metrics.count("messages_refused", reason="client_event_lost")

@@ -7,6 +7,8 @@ remembered beyond the process is the ledger's.
 
 import asyncio
 import logging
+import time
+from collections import Counter
 from collections.abc import Iterator, KeysView, Mapping
 from typing import Any, Final
 
@@ -40,6 +42,8 @@ class Hub:
         self._users: dict[tuple[str, str], dict[str, Socket]] = {}
         self.stopping = False
         """Whether new connections should go elsewhere."""
+        self.delivered: Counter[str] = Counter()
+        """By app id: copies of events that went to sockets of this process."""
         self._deserted = asyncio.Event()
         self._unauthorized: dict[str, dict[str, Socket]] = {}
 
@@ -65,6 +69,11 @@ class Hub:
     def recoveries(self) -> int:
         """How often this process was deaf, and is no more."""
         return self._bus.recoveries
+
+    @property
+    def round_trip_seconds(self) -> float:
+        """How long the layer last took to give us our own marker back."""
+        return self._bus.round_trip_seconds
 
     # ---- connections and users ------------------------------------------------------
 
@@ -92,6 +101,10 @@ class Hub:
             waiting = self._unauthorized.get(app_id, ())
             return len(self._connections.get(app_id, ())) - len(waiting)
         return sum(len(sockets) for sockets in self._connections.values())
+
+    def connections_by_app(self) -> dict[str, int]:
+        """How many connections this process has of each app that has any."""
+        return {app_id: len(sockets) for app_id, sockets in self._connections.items()}
 
     def identify(self, user_id: str, socket: Socket) -> None:
         """*socket* belongs to a user from now on, for ``terminate``."""
@@ -195,7 +208,8 @@ class Hub:
                 may still be on its way here, and must not reach this socket.
             kept: what the cache has for the subscribers of this channel, given first.
         """
-        self._channels[app_id, channel].release(socket, listed, kept)
+        given = self._channels[app_id, channel].release(socket, listed, kept)
+        self.delivered[app_id] += given
 
     def leave(self, app_id: str, channel: str, socket: Socket) -> None:
         """Deliver nothing more of *channel* to *socket*."""
@@ -232,7 +246,7 @@ class Hub:
         """
         local = self._channels.get((envelope.app_id, envelope.channel))
         if local is not None:
-            local.deliver(envelope)
+            self.delivered[envelope.app_id] += local.deliver(envelope)
 
     # ---- inside ---------------------------------------------------------------------
 
@@ -266,6 +280,10 @@ class Hub:
             match message["type"]:
                 case layer.EVENT:
                     self.deliver(Envelope.of(message))
+                    sent_at = message.get(layer.SENT_AT)
+                    if isinstance(sent_at, float):  # a process of an older version sends none
+                        # Clocks of two machines differ: less than no time has passed then.
+                        metrics.FAN_OUT.observe(max(0.0, time.time() - sent_at))
                 case layer.TERMINATE:
                     self.terminate(
                         message["app"], message["user"], members=bool(message["members"])

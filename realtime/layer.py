@@ -11,6 +11,7 @@ import contextlib
 import functools
 import hashlib
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 EVENT: Final = "realtime.event"
 MARKER: Final = "realtime.marker"
 TERMINATE: Final = "realtime.terminate"
+
+SENT_AT: Final = "at"
+"""Key of an event's message: when it was published, in Unix seconds.  Nothing depends on it."""
 
 CONTROL_GROUP: Final = "realtime.control"
 """Every bus joins it at start."""
@@ -152,8 +156,11 @@ def refuse_to_publish(reason: str | None) -> None:
     _refusal = reason
 
 
-async def publish(envelopes: Sequence[Envelope]) -> None:
+async def publish(envelopes: Sequence[Envelope], *, source: str = "trigger") -> None:
     """Hand *envelopes* to the layer, in order.
+
+    Args:
+        source: what ``realtime_events_published_total`` calls the one who asked for it.
 
     Raises:
         PublishFailed: the layer did not take one of them; those before it are on their way.
@@ -163,7 +170,8 @@ async def publish(envelopes: Sequence[Envelope]) -> None:
     async def send_all() -> None:
         nonlocal taken
         for envelope in envelopes:
-            await send(layer_group(envelope.app_id, envelope.channel), envelope.message())
+            message = {**envelope.message(), SENT_AT: time.time()}
+            await send(layer_group(envelope.app_id, envelope.channel), message)
             taken += 1
 
     try:
@@ -173,6 +181,8 @@ async def publish(envelopes: Sequence[Envelope]) -> None:
     except PublishFailed:
         metrics.count("publishes_refused", len(envelopes) - taken)
         raise
+    finally:
+        metrics.count("events_published", taken, source=source)
 
 
 async def publish_termination(app_id: str, user_id: str, *, members: bool) -> None:

@@ -38,8 +38,12 @@ class LocalChannel:
     def empty(self) -> bool:
         return not self.sockets and not self.held
 
-    def release(self, socket: Socket, listed: View | None, kept: Kept | None) -> None:
-        """Deliver to *socket* what was held, and everything from now on; see ``Hub.release``."""
+    def release(self, socket: Socket, listed: View | None, kept: Kept | None) -> int:
+        """Deliver to *socket* what was held, and everything from now on; see ``Hub.release``.
+
+        Returns:
+            how many events it got.
+        """
         _, held = self.held.pop(socket.socket_id)
         if listed is not None:
             held = self._unheard(socket, listed, held)
@@ -51,6 +55,7 @@ class LocalChannel:
                 self._given[socket.socket_id] = kept.at
         for text in texts:
             socket.push(text)
+        return len(texts)
 
     def remove(self, socket: Socket) -> None:
         """Deliver nothing more to *socket*."""
@@ -64,17 +69,20 @@ class LocalChannel:
         """Whether a subscriber has not heard *news* about a member."""
         return self._attendance is not None and self._attendance.misses(news)
 
-    def deliver(self, envelope: Envelope) -> None:
-        """Hand one event to every subscriber."""
+    def deliver(self, envelope: Envelope) -> int:
+        """Hand one event to every subscriber; return how many got it."""
         if envelope.announcement is not None:
-            self._announce(envelope, envelope.announcement)
+            told = self._announce(envelope, envelope.announcement)
         elif self._given and envelope.kept_at is not None:
-            self._deliver_kept(envelope, envelope.kept_at)
+            told = self._deliver_kept(envelope, envelope.kept_at)
         else:
             text, except_socket_id = envelope.text, envelope.except_socket_id
             for socket_id, socket in self.sockets.items():
                 if socket_id != except_socket_id:
                     socket.push(text)
+            # All at once: what is done for each subscriber is paid a thousand times.
+            excepted = except_socket_id is not None and except_socket_id in self.sockets
+            told = len(self.sockets) - excepted
         for socket_id, (socket, held) in self.held.items():
             if socket_id == envelope.except_socket_id or socket.over:
                 continue
@@ -83,23 +91,30 @@ class LocalChannel:
                 held.clear()
                 metrics.count("over_capacity", reason="held_events")
                 socket.end(OverCapacity())
+        return told
 
-    def _announce(self, envelope: Envelope, news: Announcement) -> None:
+    def _announce(self, envelope: Envelope, news: Announcement) -> int:
         """Tell of a member; the news may be late, or known to some."""
         if self._attendance is None:
-            return
+            return 0
+        told = 0
         wanted, own = self._attendance.hear(news)
         if wanted or own:
             for socket_id, socket in self.sockets.items():
                 if own.get(socket_id, wanted) and socket_id != envelope.except_socket_id:
                     socket.push(envelope.text)
+                    told += 1
+        return told
 
-    def _deliver_kept(self, envelope: Envelope, kept_at: int) -> None:
+    def _deliver_kept(self, envelope: Envelope, kept_at: int) -> int:
         """Deliver an event that some sockets may have from the cache already."""
+        told = 0
         for socket_id, socket in self.sockets.items():
             if socket_id != envelope.except_socket_id and self._given.get(socket_id) != kept_at:
                 socket.push(envelope.text)
+                told += 1
         self._given = {key: at for key, at in self._given.items() if at > kept_at}
+        return told
 
     def _unheard(self, socket: Socket, listed: View, held: list[Envelope]) -> list[Envelope]:
         """What of *held* tells a socket with that list of members something new."""

@@ -1,10 +1,13 @@
-"""Counters of one process: how often it refused, dropped or lost something.
+"""What one process counts: its events, and how often it refused, dropped or lost something.
 
 Names and labels follow Prometheus, so that exposing them is a loop over ``snapshot()``.
-They start at zero with the process and only grow.  Any thread may count.
+They start at zero with the process and only grow.  Any thread may count; a histogram is for
+one.
 """
 
 import threading
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,6 +67,11 @@ COUNTERS: Final = {
         "status",
         ("400", "401", "403", "405", "413", "429", "503"),
     ),
+    "events_published": Counter(
+        "Events that the channel layer took, one per channel, by where they came from.",
+        "source",
+        ("api", "client", "durable", "presence", "trigger"),
+    ),
     "publishes_refused": Counter("Events that the channel layer did not take."),
     "layer_messages_dropped": Counter("Messages that the channel layer dropped unread."),
     "layer_messages_unreadable": Counter("Messages from the channel layer that are none of ours."),
@@ -75,6 +83,31 @@ COUNTERS: Final = {
     "tasks_restarted": Counter("Times a long-lived task failed and was started again."),
 }
 """By the name without ``realtime_`` and ``_total``."""
+
+
+class Histogram:
+    """How long something took, counted in buckets.  For one thread: it takes no lock.
+
+    Args:
+        bounds: the upper ends of the buckets in seconds, in order; what is longer is counted
+            in one more.
+    """
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = tuple(bounds)
+        self.counts = [0] * (len(self.bounds) + 1)
+        """How many there were in each bucket, and not in those below it."""
+        self.total = 0.0
+        """Seconds, of all together."""
+
+    def observe(self, seconds: float) -> None:
+        """Count one more."""
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
+
+
+FAN_OUT: Final = Histogram((0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5))
+"""Ours: the buckets of a web request.  From the publish of an event to the last push of it here."""
 
 _lock = threading.Lock()
 _counts: dict[tuple[str, str], int] = {}

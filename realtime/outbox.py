@@ -275,7 +275,7 @@ async def _send(claimed: Claim) -> None:
                 if envelope.kept_at is not None:
                     await last_events.akeep([envelope])
                 try:
-                    await layer.publish([envelope])
+                    await layer.publish([envelope], source="durable")
                 except PublishFailed as error:
                     errors.append(error)
                     claimed.refused.add(entry.stream_id)

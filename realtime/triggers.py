@@ -215,12 +215,12 @@ def encode_batch(app: App, items: Sequence[Mapping[str, Any]]) -> list[Envelope]
     return envelopes
 
 
-def send_now(envelopes: Sequence[Envelope]) -> None:
+def send_now(envelopes: Sequence[Envelope], *, source: str = "trigger") -> None:
     """Publish from synchronous code; see ``layer.publish``."""
     if loops.home() is None and layer.is_in_memory():
         _warn_that_nobody_listens()
     last_events.keep(envelopes)
-    loops.from_sync(functools.partial(layer.publish, envelopes))
+    loops.from_sync(functools.partial(layer.publish, envelopes, source=source))
 
 
 def _send(envelopes: Sequence[Envelope], using: str | None, *, durable: bool) -> None:

@@ -290,3 +290,13 @@ async def test_groups_are_renewed_before_a_layer_forgets_them(start, monkeypatch
     await layer.group_send(GROUP, HELLO)
 
     await until(lambda: HELLO in messages)
+
+
+async def test_the_way_of_the_last_marker_is_measured(quick_watch, start):
+    bus, *_ = await start()
+    first = bus.round_trip_seconds
+    assert 0 < first < 1
+
+    await until(lambda: bus.round_trip_seconds != first)
+
+    assert 0 < bus.round_trip_seconds < 1

@@ -9,6 +9,7 @@ import pytest
 
 from realtime import bus as bus_module
 from realtime import hub as hub_module
+from realtime import metrics
 from realtime.layer import (
     CONTROL_GROUP,
     Envelope,
@@ -653,3 +654,77 @@ async def test_many_clients_are_not_sent_away_at_once(hub, monkeypatch):
 
     await soon(draining)
     await until(lambda: all(peer.close_code == 4200 for peer in peers))
+
+
+# ---- what is measured -------------------------------------------------------------------
+
+
+async def test_copies_are_counted_for_each_app_without_those_left_out(hub, subscribe):
+    first, _ = await subscribe(Peer("1.1")), await subscribe(Peer("1.2"))
+
+    await publish([event("one"), event("two", except_socket_id="1.1")])
+    await publish([event("three", except_socket_id="9.9")])
+
+    await first.has("one", "three")
+    assert hub.delivered == {ID: 5}
+
+
+async def test_what_was_held_counts_when_it_is_handed_over(hub):
+    peer = Peer("1.1")
+    await soon(hub.join(ID, "room", peer.socket))
+    hub.deliver(event("held"))
+    assert hub.delivered[ID] == 0
+
+    hub.release(ID, "room", peer.socket)
+
+    assert hub.delivered[ID] == 1
+
+
+async def test_news_counts_for_those_who_get_it(hub, subscribe):
+    await subscribe(Peer("1.1"), "presence-room", View({"u1": 1}, {}))
+    await subscribe(Peer("1.2"), "presence-room", View({"u1": 1}, {}))
+
+    hub.deliver(came(1, channel="presence-room"))
+    assert hub.delivered[ID] == 0
+
+    hub.deliver(went(2, channel="presence-room"))
+    assert hub.delivered[ID] == 2
+
+
+async def test_connections_are_counted_for_each_app(hub, subscribe):
+    await subscribe(Peer("1.1"))
+
+    assert hub.connections_by_app() == {ID: 1}
+
+
+@pytest.fixture
+def fan_out(monkeypatch):
+    histogram = metrics.Histogram((1, 10))
+    monkeypatch.setattr(metrics, "FAN_OUT", histogram)
+    return histogram
+
+
+async def test_the_way_of_an_event_is_timed_from_its_publish(hub, subscribe, fan_out):
+    peer = await subscribe(Peer("1.1"))
+
+    await publish([event("hello")])
+
+    await peer.has("hello")
+    assert fan_out.counts == [1, 0, 0]
+    assert 0 < fan_out.total < 1
+
+
+@pytest.mark.parametrize(("ago", "counts"), [(5, [0, 1, 0]), (-50, [1, 0, 0]), (None, [0, 0, 0])])
+async def test_a_clock_that_is_ahead_or_says_nothing_does_no_harm(
+    hub, layer, subscribe, fan_out, ago, counts
+):
+    peer = await subscribe(Peer("1.1"))
+    message = event("hello").message()
+    if ago is not None:
+        message["at"] = time.time() - ago
+
+    await layer.group_send(ROOM, message)
+
+    await peer.has("hello")
+    assert fan_out.counts == counts
+    assert fan_out.total >= 0

@@ -107,11 +107,33 @@ def test_the_wire_between_processes_is_fixed():
 async def test_one_envelope_is_one_message_to_one_group(layer):
     envelopes = [Envelope("3", "a", "1"), Envelope("3", "b", "2"), Envelope("3", "a", "3")]
 
+    before = time.time()
     await publish(envelopes)
 
+    times = [message.pop("at") for _, message in layer.sent]
     assert layer.sent == [
         (layer_group("3", envelope.channel), envelope.message()) for envelope in envelopes
     ]
+    assert before <= times[0] <= times[1] <= times[2] <= time.time()
+
+
+@pytest.mark.parametrize("source", ["trigger", "client"])
+async def test_what_the_layer_took_is_counted_by_where_it_came_from(layer, counted, source):
+    more = {} if source == "trigger" else {"source": source}
+
+    await publish([Envelope("3", "a", "1"), Envelope("3", "b", "2")], **more)
+
+    assert counted("events_published", source) == 2
+
+
+async def test_what_the_layer_refused_is_not_counted_as_published(layer, counted):
+    layer.broken = True
+
+    with pytest.raises(PublishFailed):
+        await publish([Envelope("3", "a", "1")])
+
+    assert counted("events_published", "trigger") == 0
+    assert counted("publishes_refused") == 1
 
 
 async def test_a_termination_is_one_message_to_all_processes(layer):

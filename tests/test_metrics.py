@@ -98,3 +98,15 @@ def test_every_close_code_has_a_counter():
     assert codes - later == refused
     assert later | {str(OverCapacity.code)} <= closed
     assert codes <= refused | closed
+
+
+@pytest.mark.parametrize(
+    ("seconds", "counts"), [(0, [1, 0, 0]), (0.1, [1, 0, 0]), (0.2, [0, 1, 0]), (9, [0, 0, 1])]
+)
+def test_a_time_is_counted_in_the_bucket_that_ends_after_it(seconds, counts):
+    histogram = metrics.Histogram((0.1, 1))
+
+    histogram.observe(seconds)
+
+    assert histogram.counts == counts
+    assert histogram.total == seconds

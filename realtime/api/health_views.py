@@ -4,26 +4,16 @@ Nothing is told but yes and no, so both may be open to anybody.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final
 
 from django.db import DatabaseError, InterfaceError, connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
 from realtime import hub, layer, loops
+from realtime.api.question import Question
 from realtime.database import DatabaseThread
 from realtime.layer import PublishFailed
 from realtime.presence import ledger
-
-HEALTH_SECONDS: Final = 2.0
-"""Ours: what hangs longer is not ready; load balancers wait three to five seconds."""
-
-ASK_AGAIN_SECONDS: Final = 5.0
-"""Ours: after what time a question that hangs is asked once more, in another way."""
-
-HANGING: Final = 3
-"""Ours: questions that may hang at the same time."""
 
 
 @require_safe
@@ -39,47 +29,17 @@ async def ready(request: HttpRequest) -> JsonResponse:
     database, layer_answers = await asyncio.gather(questions.database.ask(), questions.layer.ask())
     answers = {
         "accepting": local_hub is None or not local_hub.stopping,
-        "database": database,
-        "layer": layer_answers,
+        "database": database is True,
+        "layer": layer_answers is True,
         "lease": local_ledger is None or local_ledger.holds_lease,
     }
     return JsonResponse(answers, status=200 if all(answers.values()) else 503)
 
 
-class _Question:
-    """Asks something that may hang, seldom more than once at a time, however many want to know.
-
-    Args:
-        find_out: returns whether all is well.
-    """
-
-    def __init__(self, find_out: Callable[[], Awaitable[bool]]) -> None:
-        self._find_out = find_out
-        self._asked: list[asyncio.Task[object]] = []
-        self._asked_at = 0.0
-
-    async def ask(self) -> bool:
-        """Whether all is well; not, while there is no answer."""
-        now = asyncio.get_running_loop().time()
-        self._asked = [task for task in self._asked if not task.done()]
-        # One that hangs on a dead link may do so for an hour; another link may be fine.
-        hangs = now - self._asked_at > ASK_AGAIN_SECONDS and len(self._asked) < HANGING
-        if not self._asked or hangs:
-            self._asked.append(loops.spawn(self._await(), "health"))
-            self._asked_at = now
-        # The question goes on when we wait no longer: a thread cannot be cancelled.
-        answer = self._asked[-1]
-        await asyncio.wait([answer], timeout=HEALTH_SECONDS)
-        return answer.done() and not answer.cancelled() and answer.result() is True
-
-    async def _await(self) -> bool:
-        return await self._find_out()
-
-
 class _Questions:
     def __init__(self) -> None:
-        self.database = _Question(_database_answers)
-        self.layer = _Question(_layer_is_heard)
+        self.database = Question(_database_answers)
+        self.layer = Question(_layer_is_heard)
 
 
 _questions: loops.PerLoop[_Questions] = loops.PerLoop(_Questions)

@@ -41,6 +41,15 @@ class OutboxEntryQuerySet(models.QuerySet["OutboxEntry"]):
         """Those that no layer has taken yet, as far as is known."""
         return self.filter(sent_at=None)
 
+    def backlog(self, most: int) -> tuple[int, float]:
+        """How many are unsent, counted up to *most*, and for how many seconds the oldest is."""
+        unsent = self.unsent().order_by("pk")
+        oldest = unsent.annotate(now=Now()).values_list("created_at", "now").first()
+        if oldest is None:
+            return 0, 0.0
+        created_at, now = oldest
+        return unsent[:most].count(), max(0.0, (now - created_at).total_seconds())
+
     def after(self, app_id: str, channel: str, position: int) -> "OutboxEntryQuerySet":
         """What a channel got after *position*, oldest first."""
         found = self.filter(stream=OutboxChannel.key_of(app_id, channel), position__gt=position)

@@ -55,7 +55,9 @@ class Announcer:
                 burst = self._waiting[:BURST]
                 del self._waiting[:BURST]
                 try:
-                    await layer.publish([envelope_of(change) for change in burst])
+                    await layer.publish(
+                        [envelope_of(change) for change in burst], source="presence"
+                    )
                 except PublishFailed as error:
                     logger.warning("presence is not announced, others look it up: %s", error)
                     metrics.count("announcements_dropped", len(burst))

@@ -22,11 +22,16 @@ class LeaseLost(RealtimeError):
     """This process was taken for dead, and its rows are gone."""
 
 
+def server_name() -> str:
+    """This process, for people: the host and the process id."""
+    return f"{socket.gethostname()[:80]}:{os.getpid()}"
+
+
 def take(server_id: UUID, seconds: float) -> None:
     """Register this process under *server_id*."""
     Server.objects.create(
         pk=server_id,
-        name=f"{socket.gethostname()[:80]}:{os.getpid()}",
+        name=server_name(),
         expires_at=Now() + timedelta(seconds=seconds),
     )
 

@@ -135,8 +135,7 @@ class Ledger:
         """Wait until what was recorded so far is committed, but not for long."""
         if self._writer is None:
             return
-        waiting = max(len(self._pending), len(self._dirty))
-        groups = math.ceil(waiting / conf.get().group_transitions)
+        groups = math.ceil(max(len(self._pending), len(self._dirty)) / conf.get().group_transitions)
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (self._groups_taken + groups, committed)
         self._awaited.append(entry)
@@ -153,6 +152,12 @@ class Ledger:
     def holds_lease(self) -> bool:
         """Whether the others take this process for alive; true as long as it needs no lease."""
         return self._server_id is None or asyncio.get_running_loop().time() < self._lease_until
+
+    def state(self) -> tuple[int, float]:
+        """How many changes are not committed, and the seconds until the lease runs out, if any."""
+        waiting = len(self._in_hand) + len(self._pending) + len(self._dirty)
+        left = self._lease_until - asyncio.get_running_loop().time()
+        return waiting, left if self._server_id is not None else math.inf
 
     async def stop(self) -> None:
         """Write what is left, and let the lease run out once the travellers have arrived."""
@@ -237,7 +242,7 @@ class Ledger:
         limit = conf.get().group_transitions
         self._groups_taken += 1
         # Whoever gave up a join records a leave, which finds nothing then.
-        group = [entry for entry in self._pending[:limit] if not _given_up(entry)]
+        group = [one for one in self._pending[:limit] if one[1] is None or not one[1].done()]
         del self._pending[:limit]
         for key in list(self._dirty)[:limit]:
             self._dirty.discard(key)
@@ -298,9 +303,7 @@ class Ledger:
 
     def _restore(self, group: list[Entry]) -> None:
         self._pending[:0] = [item for item in group if not isinstance(item[0], Occupy)]
-        self._dirty |= {
-            (item.app_id, item.channel) for item, _ in group if isinstance(item, Occupy)
-        }
+        self._dirty |= {(one.app_id, one.channel) for one, _ in group if isinstance(one, Occupy)}
 
     def _record_again(self) -> None:
         metrics.count("leases_lost")
@@ -377,10 +380,6 @@ class Ledger:
 
 def _subscription(move: Join | Leave) -> Subscription:
     return (move.app_id, move.channel, move.socket_id)
-
-
-def _given_up(entry: Entry) -> bool:
-    return entry[1] is not None and entry[1].done()
 
 
 def _answer(answer: asyncio.Future[Roster | None], joining: Join, outcome: store.Outcome) -> None:

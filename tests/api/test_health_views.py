@@ -8,8 +8,9 @@ import pytest
 from django.test import AsyncClient
 
 from realtime import hub
-from realtime.api import health_views
+from realtime.api import question
 from realtime.layer import CONTROL_GROUP
+from realtime.presence import ledger
 from tests.conftest import soon, until
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
@@ -91,7 +92,7 @@ async def test_a_process_that_hears_nothing_is_not_ready(process, layer, ask, co
 
 
 async def test_a_layer_that_hangs_does_not_hold_up_the_answer(process, layer, ask, monkeypatch):
-    monkeypatch.setattr(health_views, "HEALTH_SECONDS", 0.01)
+    monkeypatch.setattr(question, "ANSWER_SECONDS", 0.01)
     layer.gates[CONTROL_GROUP] = asyncio.Event()
     local = hub.current()
 
@@ -99,7 +100,7 @@ async def test_a_layer_that_hangs_does_not_hold_up_the_answer(process, layer, as
 
     assert (status, answers["layer"]) == (503, False)
     layer.repair()
-    monkeypatch.setattr(health_views, "HEALTH_SECONDS", 20)
+    monkeypatch.setattr(question, "ANSWER_SECONDS", 20)
     await local.start()
     assert (await ask("ready"))[0] == 200
 
@@ -107,7 +108,7 @@ async def test_a_layer_that_hangs_does_not_hold_up_the_answer(process, layer, as
 async def test_a_database_that_hangs_is_asked_by_one_thread(
     database, process, layer, ask, monkeypatch
 ):
-    monkeypatch.setattr(health_views, "HEALTH_SECONDS", 0.05)
+    monkeypatch.setattr(question, "ANSWER_SECONDS", 0.05)
     database.open.clear()
 
     answers = [await ask("ready") for _ in range(3)]
@@ -115,10 +116,24 @@ async def test_a_database_that_hangs_is_asked_by_one_thread(
     assert [(status, said["database"]) for status, said in answers] == [(503, False)] * 3
     assert sum(thread.name.startswith("health") for thread in threading.enumerate()) == 1
     database.open.set()
-    monkeypatch.setattr(health_views, "HEALTH_SECONDS", 20)
+    monkeypatch.setattr(question, "ANSWER_SECONDS", 20)
     assert (await ask("ready"))[0] == 200
 
 
 async def test_nothing_is_changed_by_asking(process, ask):
     assert (await AsyncClient().post("/realtime/up")).status_code == 405
     assert (await AsyncClient().post("/realtime/ready")).status_code == 405
+
+
+async def test_a_process_that_lost_its_lease_is_not_ready(connect, ask, configure):
+    configure(LEASE_SECONDS=60)
+    client = await connect()
+    await client.subscribe("presence-room", {"user_id": "ann"})
+    await soon(ledger.current().flushed())
+    ledger.current()._lease_until = 0.0
+
+    status, answers = await ask("ready")
+
+    assert (status, answers["lease"]) == (503, False)
+    assert answers["database"]
+    assert answers["layer"]

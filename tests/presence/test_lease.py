@@ -84,3 +84,7 @@ def test_a_clock_that_is_put_forward_or_back_jumps(monkeypatch, seconds):
 
 def test_a_server_without_a_row_has_no_clock():
     assert lease.Clock().jump_seconds(SERVER) == 0.0
+
+
+def test_a_process_is_named_after_its_host_and_its_id():
+    assert lease.server_name().endswith(f":{os.getpid()}")

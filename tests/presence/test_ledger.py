@@ -623,3 +623,21 @@ async def test_stopping_without_a_database_is_logged(ledger, database, caplog):
 async def test_there_is_one_ledger_per_loop(ledger):
     assert ledger_module.current() is ledger
     assert ledger_module.peek() is ledger
+
+
+async def test_what_waits_and_the_lease_can_be_asked_for(ledger, database, configure):
+    configure(LEASE_SECONDS=60)
+    assert ledger.state() == (0, float("inf"))
+
+    database.open.clear()
+    waiting = asyncio.ensure_future(join_all(ledger, joining("ann"), joining("bob", "1.2")))
+    await until(lambda: database.waiting.is_set())
+    ledger.occupy(ID, ROOM, 2)
+    assert ledger.state()[0] == 3
+
+    database.open.set()
+    await soon(waiting)
+    await soon(ledger.flushed())
+    queue, seconds = ledger.state()
+    assert queue == 0
+    assert 0 < seconds <= 60
