@@ -9,6 +9,7 @@
     realtime.E007  USER_DATA names no function
     realtime.E008  the models are read from one database and written to another
     realtime.E009  CACHE names no cache
+    realtime.E010  metrics are asked for, and the package that writes them is missing
     realtime.W001  the in-memory layer serves one process only
     realtime.W002  a layer drops messages beyond a small capacity
     realtime.W003  any origin may connect
@@ -21,6 +22,7 @@ Each has a section in ``docs/reference/checks.md``.
 """
 
 import fnmatch
+import importlib.util
 import os
 from collections.abc import Sequence
 from typing import Any, Final
@@ -203,6 +205,23 @@ def check_user_data(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[C
             )
         ]
     return []
+
+
+@register(Tags.compatibility)
+def check_metrics(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Where somebody may read metrics, the package that writes them is installed."""
+    found = _settings_or_error()
+    if isinstance(found, CheckMessage) or not (found[0].metrics_token or found[0].metrics_staff):
+        return []
+    if importlib.util.find_spec("prometheus_client") is not None:
+        return []
+    return [
+        Error(
+            "METRICS_TOKEN or METRICS_STAFF is set, and prometheus-client is not installed.",
+            hint=f"Run pip install 'django-realtime-server[prometheus]'. {DOCS}",
+            id="realtime.E010",
+        )
+    ]
 
 
 @register(Tags.compatibility)

@@ -33,6 +33,9 @@ MAXIMUM: Final = 10**9
 HEADER: Final = re.compile(r"[A-Za-z0-9\-]{0,64}")
 """A header name as HTTP has it; servers disagree about underscores."""
 
+READERS: Final = ("", "debug", "staff", "public")
+"""Ours: nobody, anybody while ``DEBUG`` is on, staff, anybody."""
+
 MASTER_KEY_BYTES: Final = 32
 """NaCl: the key of a secret box, and so what official libraries take."""
 
@@ -104,6 +107,13 @@ class Settings:
     """Dotted path of a function from a Django user to ``{"id", "user_info"}``."""
     auth_csrf: bool = True
     """Whether the two auth endpoints want Django's CSRF token from session users."""
+
+    api_docs: str = "debug"
+    """Who may read the description of the API: ``debug``, ``staff``, ``public``, or empty."""
+    metrics_token: str = field(default="", repr=False)
+    """What a Prometheus server sends as a bearer token to read ``/realtime/metrics``."""
+    metrics_staff: bool = False
+    """Whether staff may read the metrics in their browsers."""
 
     layer: str = "default"
     """Alias in ``CHANNEL_LAYERS``; where it is missing, an in-memory layer of our own."""
@@ -331,6 +341,10 @@ def _check_values(settings: Settings) -> None:
                 raise ImproperlyConfigured(
                     f"REALTIME[{item.name.upper()!r}] must be a positive number"
                 )
+    if settings.api_docs not in READERS:
+        raise ImproperlyConfigured(
+            f"REALTIME['API_DOCS'] must be one of {', '.join(map(repr, READERS))}"
+        )
     if not HEADER.fullmatch(settings.client_ip_header):
         raise ImproperlyConfigured(
             "REALTIME['CLIENT_IP_HEADER'] must be the name of a header, like 'X-Forwarded-For'"

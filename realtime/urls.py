@@ -6,7 +6,15 @@ would spoil the signature.
 
 from django.urls import path, re_path
 
-from realtime.api import auth_views, health_views, moderation_views, views
+from realtime.api import (
+    auth_views,
+    deprecated_views,
+    health_views,
+    metrics_views,
+    moderation_views,
+    openapi_views,
+    views,
+)
 
 app_name = "realtime"
 
@@ -16,6 +24,16 @@ urlpatterns = [
     path("apps/<str:app_id>/channels", views.ChannelsView.as_view(), name="channels"),
     path("apps/<str:app_id>/channels/<str:channel>", views.ChannelView.as_view(), name="channel"),
     path("apps/<str:app_id>/channels/<str:channel>/users", views.UsersView.as_view(), name="users"),
+    path(
+        "apps/<str:app_id>/channels/<str:channel>/events",
+        deprecated_views.ChannelEventsView.as_view(),
+        name="channel-events",
+    ),
+    path(
+        "apps/<str:app_id>/channels/<str:channel>/stats",
+        deprecated_views.ChannelStatsView.as_view(),
+        name="channel-stats",
+    ),
     path(
         "apps/<str:app_id>/users/<str:user_id>/terminate_connections",
         views.TerminateView.as_view(),
@@ -32,6 +50,9 @@ urlpatterns = [
     path("pusher/user-auth", auth_views.UserAuthView.as_view(), name="user-auth"),
     path("realtime/up", health_views.up, name="up"),
     path("realtime/ready", health_views.ready, name="ready"),
+    path("realtime/metrics", metrics_views.metrics, name="metrics"),
+    path("realtime/openapi.json", openapi_views.document, name="openapi"),
+    path("realtime/docs", openapi_views.page, name="docs"),
     path("realtime/users", moderation_views.UsersView.as_view(), name="moderation-users"),
     path(
         "realtime/users/<path:user_id>/kick",

@@ -1,5 +1,7 @@
 """System checks: what is wrong with a deployment, before traffic finds out."""
 
+import importlib.util
+
 import pytest
 from django.core.checks import Tags, run_checks
 from django.core.handlers.asgi import ASGIHandler
@@ -291,3 +293,19 @@ def test_the_checks_can_be_run_by_their_tags(settings):
     settings.ROOT_URLCONF = __name__
 
     assert [message.id for message in run_checks(tags=[Tags.urls])] == ["realtime.W005"]
+
+
+@pytest.mark.parametrize("asked", [{"METRICS_TOKEN": "x"}, {"METRICS_STAFF": True}])
+def test_metrics_need_the_package_that_writes_them(found, monkeypatch, asked):
+    setting = {**ONE, **asked}
+    assert found(deploy=False, REALTIME=setting) == []
+
+    there = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *more: None if name == "prometheus_client" else there(name, *more),
+    )
+
+    assert found(deploy=False, REALTIME=setting) == ["realtime.E010"]
+    assert found(deploy=False, REALTIME=ONE) == []

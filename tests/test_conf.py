@@ -240,3 +240,14 @@ def test_an_app_has_every_feature_of_the_setting():
 def test_a_feature_that_cannot_be_read_is_named(wrong, complaint):
     with pytest.raises(ImproperlyConfigured, match=complaint):
         conf.read({**ONE, **wrong}).configured_apps()
+
+
+def test_who_reads_the_description_of_the_api_is_one_of_few():
+    assert conf.read({"API_DOCS": "staff"}).api_docs == "staff"
+
+    with pytest.raises(ImproperlyConfigured, match=r"API_DOCS.*'public'"):
+        conf.read({"API_DOCS": "everybody"})
+
+
+def test_the_token_of_the_metrics_is_not_shown():
+    assert "s3cret" not in repr(conf.read({"METRICS_TOKEN": "s3cret"}))

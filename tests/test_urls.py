@@ -3,7 +3,15 @@
 import pytest
 from django.urls import resolve, reverse
 
-from realtime.api import auth_views, health_views, moderation_views, views
+from realtime.api import (
+    auth_views,
+    deprecated_views,
+    health_views,
+    metrics_views,
+    moderation_views,
+    openapi_views,
+    views,
+)
 from realtime.urls import urlpatterns
 
 PATHS = [
@@ -28,6 +36,21 @@ PATHS = [
     ("user-auth", {}, "/pusher/user-auth", auth_views.UserAuthView),
     ("up", {}, "/realtime/up", health_views.up),
     ("ready", {}, "/realtime/ready", health_views.ready),
+    (
+        "channel-events",
+        {"app_id": "3", "channel": "a"},
+        "/apps/3/channels/a/events",
+        deprecated_views.ChannelEventsView,
+    ),
+    (
+        "channel-stats",
+        {"app_id": "3", "channel": "a"},
+        "/apps/3/channels/a/stats",
+        deprecated_views.ChannelStatsView,
+    ),
+    ("metrics", {}, "/realtime/metrics", metrics_views.metrics),
+    ("openapi", {}, "/realtime/openapi.json", openapi_views.document),
+    ("docs", {}, "/realtime/docs", openapi_views.page),
     ("moderation-users", {}, "/realtime/users", moderation_views.UsersView),
     ("moderation-kick", {"user_id": "u"}, "/realtime/users/u/kick", moderation_views.KickView),
     ("moderation-ban", {"user_id": "u"}, "/realtime/users/u/ban", moderation_views.BanView),

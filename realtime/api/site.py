@@ -21,6 +21,11 @@ from realtime.protocol.errors import BadMessage
 from realtime.protocol.messages import load_json
 
 
+def is_staff(user: object) -> bool:
+    """Whether *user* may enter the admin; nobody may on a site without users."""
+    return bool(getattr(user, "is_active", False) and getattr(user, "is_staff", False))
+
+
 class StrictJSONParser(JSONParser):
     """JSON as browsers write it; DRF's own parser fails on deep nesting with a 500."""
 

@@ -63,16 +63,21 @@ class PusherView(APIView):
         """Answer JSON whatever the caller accepts: libraries disagree in what they send."""
         return JSONRenderer(), JSONRenderer.media_type
 
+    @property
+    def raw_body(self) -> bytes:
+        """What came with the request."""
+        return self._caller.body
+
     def body(self) -> dict[str, Any]:
         """The parameters of a POST: its JSON body or, without one, its query string.
 
         Raises:
             ParseError: the body is no JSON object.
         """
-        if not self._caller.body:
+        if not self.raw_body:
             return _query_parameters(self._caller.query)
         try:
-            body = load_json(self._caller.body.decode())
+            body = load_json(self.raw_body.decode())
         except (BadMessage, UnicodeDecodeError):
             raise ParseError("The request body is not valid JSON") from None
         if not isinstance(body, dict):
@@ -96,7 +101,7 @@ class PusherView(APIView):
                 exc = ParseError(str(exc))
         if not isinstance(exc, APIException):
             raise exc
-        response = _text(str(exc.detail), exc.status_code)
+        response = text_response(str(exc.detail), exc.status_code)
         if exc.status_code == 401:
             response["WWW-Authenticate"] = self.get_authenticate_header(self.request)
         if isinstance(exc, TooManyEvents):
@@ -135,7 +140,7 @@ class EventsView(PusherView):
         spend(self.app, len(envelopes))
         # Counted before sending: a failure after it would ask the caller to send once more.
         answer = {"channels": queries.attributes_of(self.app, wanted)} if wanted else {}
-        triggers.send_now(envelopes)
+        triggers.send_now(envelopes, source="api")
         return Response(answer)
 
 
@@ -162,7 +167,7 @@ class BatchEventsView(PusherView):
             queries.check_attributes(wanted)
         spend(self.app, len(envelopes))
         answer = {"batch": self._counts(batch, attributes)} if any(attributes) else {}
-        triggers.send_now(envelopes)
+        triggers.send_now(envelopes, source="api")
         return Response(answer)
 
     def _counts(
@@ -224,10 +229,11 @@ class NotFoundView(View):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Answer 404 to any method."""
-        return _text("404 NOT FOUND", 404)
+        return text_response("404 NOT FOUND", 404)
 
 
-def _text(message: str, status: int) -> HttpResponse:
+def text_response(message: str, status: int) -> HttpResponse:
+    """An answer as server libraries show it to people."""
     return HttpResponse(f"{message}\n", status=status, content_type="text/plain; charset=utf-8")
 
 
