@@ -12,7 +12,7 @@ from django.apps import apps
 from django.conf import global_settings
 
 import realtime
-from realtime import checks, conf, consumer, metrics, urls
+from realtime import checks, conf, consumer, metrics, prometheus, urls
 from realtime.api import moderation_views
 from realtime.protocol import connection, errors
 from realtime.protocol.app import Limits
@@ -120,9 +120,28 @@ def test_every_counter_is_listed_with_its_label_and_meaning():
         ]
         for name, counter in metrics.COUNTERS.items()
     }
-    listed = first_codes(reference("metrics").partition("(reasons-for-4100)=")[0])
+    listed = first_codes(reference("metrics").partition("## In the text format")[0])
 
     assert listed == described
+
+
+def test_every_metric_that_is_no_plain_counter_is_listed_with_its_meaning():
+    listed = first_codes(section(reference("metrics"), "## In the text format of Prometheus"))
+
+    assert listed == {
+        **{
+            name: ["gauge, per app" if gauge.per_app else "gauge", gauge.meaning]
+            for name, gauge in prometheus.GAUGES.items()
+        },
+        prometheus.DELIVERED: ["counter, per app", prometheus.DELIVERED_MEANING],
+        prometheus.FAN_OUT: ["histogram", prometheus.FAN_OUT_MEANING],
+    }
+
+
+def exposed_metrics():
+    counters = {*metrics.snapshot(), prometheus.DELIVERED}
+    histogram = {f"{prometheus.FAN_OUT}{end}" for end in ("", "_bucket", "_count", "_sum")}
+    return counters | histogram | set(prometheus.GAUGES)
 
 
 def test_every_reason_for_4100_is_listed_with_what_to_do():
@@ -134,9 +153,9 @@ def test_every_reason_for_4100_is_listed_with_what_to_do():
 
 @every_page
 def test_no_page_names_a_counter_that_does_not_exist(name):
-    named = set(re.findall(r"\brealtime_\w+_total\b", PAGES[name]))
+    named = set(re.findall(r"\brealtime_\w+_(?:total|seconds\w*)\b", PAGES[name]))
 
-    assert named <= set(metrics.snapshot())
+    assert named <= exposed_metrics()
 
 
 def known_upper_case_names():
@@ -292,7 +311,7 @@ def test_no_page_names_a_permission_that_does_not_exist(name):
 def test_every_url_is_listed():
     routes = {str(pattern.pattern) for pattern in urls.urlpatterns} - {r"^apps/.*\Z"}
     paths = {"/" + re.sub(r"<(?:str|path):(\w+)>", r"{\1}", route) for route in routes}
-    named = set(re.findall(r"/[\w{}/-]+[\w}]", reference("http-api")))
+    named = set(re.findall(r"/[\w{}/.-]+[\w}]", reference("http-api")))
 
     assert paths <= named
 
