@@ -22,6 +22,9 @@ from realtime.protocol.signing import sign_channel, sign_user
 OPEN_SECONDS: Final = 10.0
 """Ours: how long the handshake, and any answer that is waited for, may take."""
 
+CLOSE_SECONDS: Final = 0.5
+"""Ours: how long the close may take that follows some errors; nothing else does."""
+
 
 class WireLost(RealtimeError):
     """The connection could not be made, or has ended; ``code`` is that of the close frame."""
@@ -129,9 +132,10 @@ class Wire:
                 break
             if message["event"] == event and channel in (None, message.get("channel")):
                 return message
-            if message["event"] == "pusher:error":
-                complaint = f"; pusher:error {message.get('data')}"
-        raise TimeoutError(f"no {event} within {seconds:g} seconds{complaint}")
+            if message["event"] in ("pusher:error", "pusher:subscription_error"):
+                complaint = f"; {message['event']} {message.get('data')}"
+                end = min(end, time.monotonic() + CLOSE_SECONDS)
+        raise TimeoutError(f"no {event}{complaint or f' within {seconds:g} seconds'}")
 
     def ask(self, channel: str, channel_data: str | None = None, auth: str | None = None) -> None:
         """Subscribe, signed where the channel needs it; do not wait for the answer."""
