@@ -599,6 +599,19 @@ async def test_events_arrive_as_they_were_published(connect):
     assert await client.text() == '{"event":"x",  "data":"12345678901234567890"}'
 
 
+@pytest.mark.spec(79)
+async def test_channels_of_the_same_name_in_two_apps_are_two(connect, configure):
+    configure(APPS=[{"ID": "4", "KEY": "k4", "SECRET": "s4"}])
+    own, foreign = await connect(), await connect(f"/app/k4?{QUERY}")
+    for client in (own, foreign):
+        await client.subscribe("room")
+
+    await publish([Envelope("4", "room", '{"event":"hello"}')])
+
+    assert (await foreign.frame())["event"] == "hello"
+    await own.is_silent()
+
+
 async def test_no_event_comes_before_the_success_frame_and_none_is_lost(connect, database):
     client = await connect()
     database.open.clear()

@@ -392,6 +392,16 @@ def test_a_private_channel_opens_to_the_published_signature(connection, channel,
     assert connection.receive(text, now=0) == [Join(channel, member=None)]
 
 
+@pytest.mark.spec(64, 69)
+@pytest.mark.parametrize("channel", ["private-encrypted-x", "private-encrypted-cache-x"])
+@pytest.mark.parametrize("auth", ["", channel_auth("private-x")])
+def test_an_encrypted_channel_stays_closed_to_any_other(connection, channel, auth):
+    answers = connection.receive(subscribe(channel, auth=auth), now=0)
+
+    assert [type(answer) for answer in answers] == [Send, Send]
+    assert connection.close() == []
+
+
 @pytest.mark.spec(67)
 @pytest.mark.parametrize("channel", ["private-x", "private-encrypted-x"])
 def test_channel_data_on_a_private_channel_is_part_of_what_was_signed(connection, channel):
