@@ -5,9 +5,11 @@ database nothing.
 """
 
 import logging
+import math
 import time
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from channels.db import database_sync_to_async
@@ -17,8 +19,8 @@ from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
 from realtime import conf
-from realtime.models import Application
-from realtime.protocol.app import App, Limits
+from realtime.models import Application, WebhookEndpoint
+from realtime.protocol.app import App, Limits, Webhook
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,8 @@ class _Rows:
     by_key: dict[str, App]
     by_id: dict[str, App]
     read_at: float
+    webhooks: dict[str, tuple[Webhook, ...]] = field(default_factory=dict)
+    """The endpoints that are rows, by app id."""
 
 
 _rows: _Rows | None = None
@@ -79,6 +83,23 @@ def default(app_id: str | None = None) -> App:
     return rows[0]
 
 
+def webhooks(app_id: str) -> tuple[Webhook, ...]:
+    """The endpoints of an app, those of the settings and those that are rows."""
+    rows, app = _current_rows(), by_id(app_id)
+    return (app.webhooks if app is not None else ()) + rows.webhooks.get(app_id, ())
+
+
+def known_webhooks(app: App) -> tuple[Webhook, ...]:
+    """``webhooks`` without a look at the database: the rows as of the last look."""
+    return app.webhooks + (_rows.webhooks.get(app.id, ()) if _rows is not None else ())
+
+
+def has_webhooks() -> bool:
+    """Whether any app has an endpoint."""
+    configured = conf.get().configured_apps()
+    return bool(_current_rows().webhooks) or any(app.webhooks for app in configured)
+
+
 def _configured() -> _Rows:
     return _index(conf.get().configured_apps())
 
@@ -95,8 +116,20 @@ def _current_rows() -> _Rows:
 
 def _read_rows() -> _Rows:
     global _rows
-    _rows = _index([_app_of(row) for row in Application.objects.all()])
+    index = _index([_app_of(row) for row in Application.objects.all()])
+    _rows = replace(index, webhooks=_read_endpoints())
     return _rows
+
+
+def _read_endpoints() -> dict[str, tuple[Webhook, ...]]:
+    found = defaultdict[str, tuple[Webhook, ...]](tuple)
+    for row in WebhookEndpoint.objects.filter(enabled=True):
+        entry = {"url": row.url, "kinds": row.kinds, "channel_prefixes": row.channel_prefixes}
+        try:
+            found[row.app_id] += (conf.read_webhook(entry),)
+        except ImproperlyConfigured as error:  # written past the admin: everybody else goes on
+            logger.error("webhook endpoint %s cannot be read: %s", row.pk, error)
+    return dict(found)
 
 
 def _app_of(row: Application) -> App:
@@ -138,7 +171,9 @@ def _index(apps: Iterable[App]) -> _Rows:
 
 
 @receiver([post_save, post_delete], sender=Application)
+@receiver([post_save, post_delete], sender=WebhookEndpoint)
 @receiver(setting_changed)
 def _forget(**_: object) -> None:
     global _rows
-    _rows = None
+    if _rows is not None:
+        _rows = replace(_rows, read_at=-math.inf)

@@ -149,6 +149,10 @@ class Settings:
     """Ours: over how long a stop spreads the closing of many connections."""
     lease_seconds: float = 6
     """Ours: how long a silent server process counts as alive; renewed at a third of it."""
+    webhook_private_targets: bool = False
+    """Whether webhooks may go to private addresses and to other ports than 80 and 443."""
+    webhook_retention_seconds: int = 86_400
+    """Ours: how long a webhook is kept after it was sent."""
     outbox_sweep_seconds: float = 1
     """Ours: how often a process looks for durable events that others left unsent."""
     outbox_retention_seconds: int = 3_600

@@ -59,9 +59,11 @@ from realtime.protocol.errors import (
     Unauthorized,
     UnknownApp,
 )
+from realtime.protocol.facts import Fact
 from realtime.protocol.messages import User, encode_error, encode_event
 from realtime.protocol.names import Kind, is_cache_channel, kind_of
 from realtime.sockets import LAST_WORD_SECONDS, Socket, abort_of
+from realtime.webhooks import facts
 
 logger = logging.getLogger(__name__)
 logger.addFilter(OncePerSecond())
@@ -329,6 +331,21 @@ class PusherConsumer(AsyncConsumer):
             metrics.count("messages_refused", reason="client_event_lost")
             refusal = BadMessage("Client event could not be delivered, try again later")
             self._socket.push(encode_error(refusal))
+        else:
+            if facts.wanted(self._app, "client_event", event.channel):
+                self._ledger.tell(self._fact(event))
+
+    def _fact(self, event: Publish) -> Fact:
+        """What endpoints are told of a client event."""
+        return Fact(
+            app_id=self._app.id,
+            kind="client_event",
+            channel=event.channel,
+            event=event.event,
+            data=event.data,
+            socket_id=self._socket.socket_id,
+            user_id=event.user_id,
+        )
 
     async def _identify(self, user: User) -> None:
         user_id = user.member.user_id

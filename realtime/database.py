@@ -44,17 +44,24 @@ class DatabaseThread:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
+        return await self._put(work)
+
+    async def close(self) -> None:
+        """Close the connection and end the thread, once what was asked for before is done.
+
+        It ends so even if the caller does not wait for it.
+        """
+        already, self._closed = self._closed, True
+        if self._thread is not None and not already:
+            closing = self._put(connections.close_all)
+            self._pieces.put(None)
+            await closing
+
+    def _put(self, work: Callable[[], T]) -> "asyncio.Future[T]":
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
         self._pieces.put((work, loop, answer))
-        return await answer
-
-    async def close(self) -> None:
-        """Close the connection and end the thread, once what was asked for before is done."""
-        if self._thread is not None and not self._closed:
-            await self.run(connections.close_all)
-            self._pieces.put(None)
-        self._closed = True
+        return answer
 
     def _work(self) -> None:
         while (piece := self._pieces.get()) is not None:

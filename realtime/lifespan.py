@@ -20,6 +20,7 @@ from realtime import conf, hub, loops, outbox
 from realtime.layer import PublishFailed
 from realtime.logs import OncePerSecond
 from realtime.presence import ledger
+from realtime.webhooks import courier
 
 logger = logging.getLogger(__name__)
 logger.addFilter(OncePerSecond())
@@ -86,10 +87,11 @@ _stops: loops.PerLoop[_Stop] = loops.PerLoop(_Stop)
 
 
 def prepare() -> None:
-    """Make this process listen, send what others left unsent, and stop in order; once per loop."""
+    """Make this process listen, send what waits, and stop in order; once per loop."""
     if _stops.peek() is None:
         _stops.current().listen()
         outbox.current().start()
+        courier.current().start()
         loops.spawn(_hear(hub.current()), "hub start")
 
 
@@ -131,6 +133,8 @@ async def _stop() -> None:
         await local_outbox.stop()
     if local_ledger is not None:
         await local_ledger.stop()
+    if (local_courier := courier.peek()) is not None:
+        await local_courier.stop()
     if local_hub is not None:
         await local_hub.stop()
 

@@ -79,6 +79,12 @@ COUNTERS: Final = {
     "announcements_dropped": Counter("Presence announcements that the channel layer did not take."),
     "announcements_recovered": Counter("Presence changes that were found in the rows instead."),
     "cache_failures": Counter("Times the cache of the last events did not answer."),
+    "facts_dropped": Counter(
+        "Facts for webhooks and signals that were lost before they were rows."
+    ),
+    "webhook_attempts": Counter(
+        "Requests to webhook endpoints, by how they ended.", "result", ("failed", "retried", "sent")
+    ),
     "leases_lost": Counter("Times this process was taken for dead and recorded itself again."),
     "tasks_restarted": Counter("Times a long-lived task failed and was started again."),
 }

@@ -19,7 +19,7 @@ from django.conf import settings as django_settings
 from django.db import OperationalError, connections
 from django.db.backends.signals import connection_created
 
-from realtime import conf, hub, metrics, outbox
+from realtime import applications, conf, hub, metrics, outbox
 from realtime import layer as layer_module
 from realtime.asgi import get_asgi_application
 from realtime.layer import EVENT, MARKER
@@ -28,6 +28,7 @@ from realtime.models import Member
 from realtime.presence import ledger
 from realtime.protocol.app import App
 from realtime.sockets import Socket
+from realtime.webhooks import courier
 
 ID = django_settings.REALTIME["APP_ID"]
 KEY = django_settings.REALTIME["APP_KEY"]
@@ -219,6 +220,12 @@ def _talkative_log() -> None:
                 item._last.clear()
 
 
+@pytest.fixture(autouse=True)
+def _no_rows_of_other_tests() -> None:
+    """No app or endpoint is remembered whose row went with its test."""
+    applications._rows = None
+
+
 @pytest.fixture
 def counted() -> Callable[..., int]:
     """How much a counter has grown in this test."""
@@ -266,6 +273,8 @@ async def process(transactional_db: None, layer: Any) -> AsyncIterator[None]:
     yield
     layer.repair()
     local_ledger, local_hub, local_outbox = ledger.peek(), hub.peek(), outbox.peek()
+    if (local_courier := courier.peek()) is not None:
+        await local_courier.stop()
     if local_outbox is not None:
         await local_outbox.stop()
     if local_ledger is not None:

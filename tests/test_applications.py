@@ -4,8 +4,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from realtime import applications
-from realtime.models import Application
-from realtime.protocol.app import App, Limits
+from realtime.models import Application, WebhookEndpoint
+from realtime.protocol.app import App, Limits, Webhook
 from tests.conftest import ID, KEY
 
 pytestmark = pytest.mark.django_db
@@ -81,11 +81,11 @@ def test_the_settings_come_first():
     assert applications.by_key(KEY).secret != "other"
 
 
-def test_a_flood_of_unknown_keys_costs_one_query(django_assert_num_queries):
+def test_a_flood_of_unknown_keys_costs_one_look_at_the_rows(django_assert_num_queries):
     Application.objects.all().delete()
     Application.objects.create(app_id="9", name="Row").delete()
 
-    with django_assert_num_queries(1):
+    with django_assert_num_queries(2):  # apps and endpoints
         for number in range(50):
             assert applications.by_key(f"unknown-{number}") is None
 
@@ -153,3 +153,51 @@ async def test_the_key_of_a_row_is_found_in_a_thread(process):
     assert (await applications.aby_key("row-key")).id == "9"
     assert (await applications.aby_key("row-key")).id == "9"
     assert await applications.aby_key("unknown") is None
+
+
+# ---- endpoints --------------------------------------------------------------------------
+
+
+def urls(app_id):
+    return [endpoint.url for endpoint in applications.webhooks(app_id)]
+
+
+def test_endpoints_are_those_of_the_settings_and_the_rows(configure, row):
+    configure(WEBHOOKS=[{"URL": "https://example.com/settings"}])
+    for app_id in (ID, "9"):
+        WebhookEndpoint.objects.create(
+            app_id=app_id,
+            url=f"https://example.com/{app_id}",
+            kinds=["cache_miss"],
+            channel_prefixes=["cache-"],
+        )
+    WebhookEndpoint.objects.create(app_id=ID, url="https://example.com/off", enabled=False)
+
+    assert urls(ID) == ["https://example.com/settings", f"https://example.com/{ID}"]
+    assert urls("9") == ["https://example.com/9"]
+    assert urls("unknown") == []
+    assert applications.webhooks("9")[0] == Webhook(
+        url="https://example.com/9", kinds=("cache_miss",), channel_prefixes=("cache-",)
+    )
+
+
+def test_endpoints_are_known_without_the_database_once_they_were_read(django_assert_num_queries):
+    app = applications.by_id(ID)
+    endpoint = WebhookEndpoint.objects.create(app_id=ID, url="https://example.com/")
+    with django_assert_num_queries(0):
+        assert applications.known_webhooks(app) == ()
+    assert applications.has_webhooks()
+
+    with django_assert_num_queries(0):
+        assert len(applications.known_webhooks(app)) == 1
+
+    endpoint.delete()
+    assert not applications.has_webhooks()
+
+
+def test_an_endpoint_that_cannot_be_read_stops_no_other(caplog):
+    WebhookEndpoint.objects.create(app_id=ID, url="https://example.com/", kinds=["unknown"])
+    WebhookEndpoint.objects.create(app_id=ID, url="https://example.com/good")
+
+    assert urls(ID) == ["https://example.com/good"]
+    assert "cannot be read" in caplog.text

@@ -1,9 +1,10 @@
-"""What is remembered beyond one process: apps, users, who is where, and what is to be sent."""
+"""What is remembered beyond one process: apps, users, who is where, what is to be sent."""
 
 from realtime.models.application import Application
 from realtime.models.keys import row_id
 from realtime.models.outbox import OutboxChannel, OutboxEntry, OutboxEntryQuerySet
 from realtime.models.presence import (
+    ChannelState,
     Member,
     MemberQuerySet,
     Membership,
@@ -14,9 +15,11 @@ from realtime.models.presence import (
     Server,
     ServerQuerySet,
 )
+from realtime.models.webhooks import PendingFact, WebhookDelivery, WebhookEndpoint, WebhookQueue
 
 __all__ = [
     "Application",
+    "ChannelState",
     "Member",
     "MemberQuerySet",
     "Membership",
@@ -25,9 +28,13 @@ __all__ = [
     "OutboxChannel",
     "OutboxEntry",
     "OutboxEntryQuerySet",
+    "PendingFact",
     "RealtimeUser",
     "RealtimeUserQuerySet",
     "Server",
     "ServerQuerySet",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookQueue",
     "row_id",
 ]

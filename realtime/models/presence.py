@@ -174,6 +174,35 @@ class Occupancy(models.Model):
         return self.channel
 
 
+class ChannelState(models.Model):
+    """Whether a channel has subscriptions in any process, as was last decided under its lock."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    app_id = models.CharField(_("app id"), max_length=20)
+    channel = models.CharField(_("channel"), max_length=STORED_NAME_CHARS)
+    occupied = models.BooleanField(_("occupied"), default=False)
+    changed_at = models.DateTimeField(_("changed"), default=timezone.now)
+    cache_missed_at = models.DateTimeField(_("cache miss"), null=True)
+    """When a subscriber that found an empty cache was last told of."""
+
+    class Meta:
+        verbose_name = _("state of a channel")
+        verbose_name_plural = _("states of channels")
+        indexes = (
+            models.Index(
+                fields=("changed_at",), name="realtime_channel_vacant", condition=Q(occupied=False)
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.channel
+
+    @staticmethod
+    def key_of(app_id: str, channel: str) -> uuid.UUID:
+        """The primary key of a channel."""
+        return row_id("channel", app_id, channel)
+
+
 class MemberQuerySet(models.QuerySet["Member"]):
     """Members by presence."""
 

@@ -14,7 +14,7 @@ from realtime import hub, layer, loops, metrics
 from realtime.layer import Envelope, PublishFailed
 from realtime.logs import OncePerSecond
 from realtime.models import Member
-from realtime.presence.store import Change
+from realtime.presence.changes import Change
 from realtime.protocol.attendance import Announcement
 from realtime.protocol.messages import encode_member_added, encode_member_removed
 

@@ -19,18 +19,18 @@ from django.db import DatabaseError, InterfaceError, OperationalError
 
 from realtime import conf, faults, loops, metrics
 from realtime.database import DatabaseThread
-from realtime.presence import audit, lease, store
+from realtime.presence import audit, entries, lease, store
 from realtime.presence.announcer import Announcer, deliver_here, followed
 from realtime.presence.audit import Subscription
-from realtime.presence.store import Join, Leave, Occupy, Roster
-from realtime.protocol.errors import LimitReached, RealtimeError, SubscriptionRefused
+from realtime.presence.entries import Entry
+from realtime.presence.occupancy import Occupy
+from realtime.presence.store import Join, Leave, Roster
+from realtime.protocol.errors import RealtimeError
+from realtime.protocol.facts import Fact
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-Entry = tuple[store.Transition, asyncio.Future[Roster | None] | None]
-"""What happened, and who waits for it to be committed."""
 
 TRAVEL_SECONDS: Final = 3
 """Pusher docs, "Webhooks": how long a user may be gone without having left."""
@@ -40,6 +40,9 @@ FLUSH_SECONDS: Final = 1.0
 
 REAP_SECONDS: Final = 1.0
 """Ours: how long the database may take before nobody's silence means anything."""
+
+TOLD: Final = 2_000
+"""Ours: facts that may wait for the database; a client event has 10 kB at most."""
 
 COMMIT_SECONDS: Final = 10.0
 """Ours: how long a transaction may take from naming its time until others see it."""
@@ -59,6 +62,8 @@ class Ledger:
         self._pending: list[Entry] = []
         self._in_hand: list[Entry] = []
         """The group that is being committed."""
+        self._told = 0
+        """Facts among what is pending or in hand."""
         self._dirty: set[tuple[str, str]] = set()
         self._held: dict[Subscription, Join] = {}
         """Committed joins by app, channel and socket: what a lost lease makes us repeat."""
@@ -131,6 +136,15 @@ class Ledger:
         self._dirty.add(key)
         self._write_soon()
 
+    def tell(self, fact: Fact) -> None:
+        """Write *fact* with the next group if it is wanted; see ``webhooks.facts.wanted``."""
+        if self._told >= TOLD:  # the database is away
+            metrics.count("facts_dropped")
+            return
+        self._told += 1
+        self._pending.append((fact, None))
+        self._write_soon()
+
     async def flushed(self) -> None:
         """Wait until what was recorded so far is committed, but not for long."""
         if self._writer is None:
@@ -189,7 +203,7 @@ class Ledger:
         for move, _ in (*self._in_hand, *self._pending):
             if isinstance(move, Occupy):
                 channels.add((move.app_id, move.channel))
-            else:
+            elif not isinstance(move, Fact):
                 subscriptions.add(_subscription(move))
         if self._draining:  # departures come late, and not from here
             subscriptions |= self._held.keys()
@@ -242,7 +256,7 @@ class Ledger:
         limit = conf.get().group_transitions
         self._groups_taken += 1
         # Whoever gave up a join records a leave, which finds nothing then.
-        group = [one for one in self._pending[:limit] if one[1] is None or not one[1].done()]
+        group = [entry for entry in self._pending[:limit] if not entries.given_up(entry)]
         del self._pending[:limit]
         for key in list(self._dirty)[:limit]:
             self._dirty.discard(key)
@@ -266,14 +280,14 @@ class Ledger:
         if outcome.waited_seconds > REAP_SECONDS:
             self._give_others_time()
         self._renewed.set()
-        for transition, answer in group:
-            self._remember(transition, outcome)
-            if answer is not None and not answer.done() and isinstance(transition, Join):
-                _answer(answer, transition, outcome)
+        self._told -= entries.facts_in(group)
+        for entry in group:
+            self._remember(entry[0], outcome)
+            entries.answer(entry, outcome)
         self._announcer.announce(outcome.changes)
 
     def _remember(self, transition: store.Transition, outcome: store.Outcome) -> None:
-        if isinstance(transition, Occupy):
+        if isinstance(transition, Fact | Occupy):
             return
         key = _subscription(transition)
         if isinstance(transition, Leave):
@@ -291,10 +305,9 @@ class Ledger:
         if not failures:
             logger.error("presence cannot be written, trying again", exc_info=error)
         if not isinstance(error, OperationalError | InterfaceError):
-            for _, answer in group:
-                if answer is not None and not answer.done():
-                    answer.set_exception(PresenceUnavailable("presence could not be written"))
-            group = [entry for entry in group if entry[1] is None]
+            kept = entries.refuse(group, PresenceUnavailable("presence could not be written"))
+            self._told -= entries.facts_in(group) - entries.facts_in(kept)
+            group = kept
         self._restore(group)
 
     def _give_others_time(self) -> None:
@@ -380,17 +393,6 @@ class Ledger:
 
 def _subscription(move: Join | Leave) -> Subscription:
     return (move.app_id, move.channel, move.socket_id)
-
-
-def _answer(answer: asyncio.Future[Roster | None], joining: Join, outcome: store.Outcome) -> None:
-    if joining in outcome.banned:
-        answer.set_exception(SubscriptionRefused("This user is banned"))
-    elif joining in outcome.crowded:
-        answer.set_exception(
-            LimitReached(f"Presence channel is full: {joining.limit} members at most")
-        )
-    else:
-        answer.set_result(outcome.rosters.get((joining.app_id, joining.channel)))
 
 
 _ledgers: loops.PerLoop[Ledger] = loops.PerLoop(Ledger)

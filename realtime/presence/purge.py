@@ -1,4 +1,4 @@
-"""Rows about people who have not been here for long.
+"""Rows about people who have not been here for long, and about channels empty for long.
 
 Absent members and unknown users are kept, so that staff find who was here and versions go
 on from where they were.  Nothing needs them for ever.
@@ -16,6 +16,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from realtime.database import lock
 from realtime.models import Member, Membership, RealtimeUser, RealtimeUserQuerySet
+from realtime.presence.occupancy import vacant_since
 
 BATCH_ROWS: Final = 500
 """Ours: rows deleted in one transaction, so that nobody waits long for the locks."""
@@ -27,21 +28,28 @@ class Purged:
 
     members: int
     users: int
+    channels: int = 0
 
 
 def count(before: datetime) -> Purged:
     """What ``delete`` would delete now."""
-    return Purged(_members(before).count(), _users(before, _members(before)).count())
+    return Purged(
+        _members(before).count(),
+        _users(before, _members(before)).count(),
+        vacant_since(before).count(),
+    )
 
 
 def delete(before: datetime) -> Purged:
     """Delete who was last seen before *before*, in batches; the banned stay."""
-    members = users = 0
+    members = users = channels = 0
     while found := _delete_members(before):
         members += found
     while found := _delete_users(before):
         users += found
-    return Purged(members, users)
+    while found := _delete_channels(before):
+        channels += found
+    return Purged(members, users, channels)
 
 
 def _members(before: datetime) -> QuerySet[Member]:
@@ -79,4 +87,10 @@ def _delete_users(before: datetime) -> int:
         found = list(unseen.values_list("pk", flat=True)[:BATCH_ROWS])
         known = lock(unseen.filter(pk__in=found).order_by("pk"))
         RealtimeUser.objects.filter(pk__in=[user.pk for user in known]).delete()
+    return len(found)
+
+
+def _delete_channels(before: datetime) -> int:
+    found = list(vacant_since(before).values_list("pk", flat=True)[:BATCH_ROWS])
+    vacant_since(before).filter(pk__in=found).delete()
     return len(found)

@@ -14,15 +14,19 @@ from typing import Final
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import Count, F, QuerySet
 from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
 from realtime.database import lock
-from realtime.models import Member, Membership, Occupancy, RealtimeUser, Server, row_id
-from realtime.presence import lease
+from realtime.models import Member, Membership, RealtimeUser, Server, row_id
+from realtime.presence import lease, occupancy
+from realtime.presence.changes import Change, change_of
+from realtime.presence.occupancy import Occupy
 from realtime.protocol import messages
 from realtime.protocol.attendance import OVERTAKING_SECONDS, View
+from realtime.protocol.facts import Fact
+from realtime.webhooks import facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,30 +51,10 @@ class Leave:
     user_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Occupy:
-    """A channel has that many subscriptions in this process now."""
-
-    app_id: str
-    channel: str
-    subscriptions: int
-
-
 REAPED: Final = 1_000
 """Ours: subscriptions of dead processes removed in one transaction."""
 
-Transition = Join | Leave | Occupy
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What everybody in the channel must hear."""
-
-    app_id: str
-    channel: str
-    member: messages.Member
-    present: bool
-    version: int
+Transition = Join | Leave | Occupy | Fact
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +99,15 @@ def apply(server_id: UUID, transitions: Sequence[Transition], lease_seconds: flo
         outcome.crowded = _crowded([join for join in joins if join not in outcome.banned])
         refused = outcome.banned | outcome.crowded
         moves = [
-            item for item in transitions if not isinstance(item, Occupy) and item not in refused
+            item for item in transitions if isinstance(item, Join | Leave) and item not in refused
         ]
         _write_users([join for join in joins if join not in refused])
         outcome.changes = _move(server_id, moves)
-        _write_occupancy(server_id, [item for item in transitions if isinstance(item, Occupy)])
+        moved = occupancy.write(
+            server_id, [item for item in transitions if isinstance(item, Occupy)]
+        )
+        told = [item for item in transitions if isinstance(item, Fact)]
+        _write_facts(outcome.changes, moved, told)
         outcome.rosters = rosters(
             {
                 (join.app_id, join.channel)
@@ -160,14 +148,16 @@ def reap(own: UUID | None = None, patience_seconds: float = math.inf) -> list[Ch
         ]
         # All in one go: member rows must be locked in key order, whosever they were.
         changes = _move(dead[0], leaves)
-        if len(leaves) < REAPED:
+        channels = occupancy.reap(dead, REAPED)
+        _write_facts(changes, set(channels), [])
+        if max(len(leaves), len(channels)) < REAPED:
             Server.objects.filter(pk__in=dead).delete()
     return changes
 
 
 def changed_within(seconds: float, channels: Collection[str]) -> list[Change]:
     """Members of *channels* whose presence changed in the last *seconds*, as they are now."""
-    return [_change(member) for member in _recent(seconds).filter(channel__in=channels)]
+    return [change_of(member) for member in _recent(seconds).filter(channel__in=channels)]
 
 
 def roster(app_id: str, channel: str) -> Roster:
@@ -355,37 +345,19 @@ def _settle(
             pk__in=[item.pk for item in changed if item.present is present]
         ).update(present=present, version=Greatest(F("version") + 1, clock), changed_at=Now())
     Member.objects.bulk_update(renamed, ["user_info"], batch_size=100)
-    return [_change(member) for member in changed]
+    return [change_of(member) for member in changed]
 
 
-def _change(member: Member) -> Change:
-    return Change(
-        member.app_id,
-        member.channel,
-        messages.Member(member.user.user_id, member.user_info),
-        member.present,
-        member.version,
-    )
-
-
-def _write_occupancy(server_id: UUID, items: Sequence[Occupy]) -> None:
-    latest = {(item.app_id, item.channel): item.subscriptions for item in items}
-    vacated = [key for key, total in latest.items() if not total]
-    if vacated:
-        gone = Q()
-        for app_id, channel in vacated:
-            gone |= Q(app_id=app_id, channel=channel)
-        Occupancy.objects.filter(gone, server=server_id).delete()
-    Occupancy.objects.bulk_create(
-        [
-            Occupancy(server_id=server_id, app_id=key[0], channel=key[1], subscriptions=total)
-            for key, total in latest.items()
-            if total
-        ],
-        update_conflicts=True,
-        unique_fields=["server", "app_id", "channel"],
-        update_fields=["subscriptions"],
-    )
+def _write_facts(
+    changes: Sequence[Change], moved: set[occupancy.Channel], told: list[Fact]
+) -> None:
+    """Write what came of the group, and what was told, if anybody wants to know."""
+    told = facts.keep_wanted(told)
+    misses = [fact for fact in told if fact.kind == "cache_miss"]
+    settled = occupancy.settle(moved, misses)
+    happened = [change.fact for change in changes] + settled
+    others = [fact for fact in told if fact.kind != "cache_miss"]
+    facts.write(facts.keep_wanted(happened) + others)
 
 
 def _member_key(move: Join | Leave) -> UUID:

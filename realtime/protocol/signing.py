@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from realtime.protocol.app import App
+from realtime.protocol.app import App, Token
 from realtime.protocol.errors import BadMessage, SignatureError, StaleTimestamp, SubscriptionRefused
 from realtime.protocol.names import is_channel_name, is_socket_id
 
@@ -47,6 +47,11 @@ def sign_user(app: App, *, socket_id: str, user_data: str) -> str:
     if not is_socket_id(socket_id):
         raise ValueError("Invalid socket_id")
     return f"{app.key}:{_hex(app.secret, f'{socket_id}::user::{user_data}')}"
+
+
+def sign_webhook(token: Token, body: bytes) -> str:
+    """The ``X-Pusher-Signature`` of a webhook: over the bytes that are sent."""
+    return hmac.new(token.secret.encode(), body, hashlib.sha256).hexdigest()
 
 
 def verify_channel_auth(

@@ -390,8 +390,8 @@ def test_the_number_of_statements_does_not_grow_with_the_group(
         )
     ]
 
-    with django_assert_max_num_queries(16):
+    with django_assert_max_num_queries(21):
         apply(*transitions)
 
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(14):
         apply(*(leave(f"u{number}", f"1.{number}") for number in range(size)))

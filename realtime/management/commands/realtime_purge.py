@@ -7,12 +7,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from realtime.presence import purge
+from realtime.webhooks import deliveries
 
 
 class Command(BaseCommand):
     """Deletes rows that nothing needs any more; may run beside the server processes."""
 
-    help = "Delete members and users who were last seen long ago.  Banned users stay."
+    help = "Delete users, channels and failed webhooks that are long past.  Banned users stay."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
@@ -27,8 +28,10 @@ class Command(BaseCommand):
             raise CommandError("--days must be 1 or more.")
         before = timezone.now() - timedelta(days=options["days"])
         if options["dry_run"]:
-            found = purge.count(before)
-            self.stdout.write(f"Would delete {found.members} members and {found.users} users.")
+            verb, found = "Would delete", purge.count(before)
+            webhooks = deliveries.count_failed(before)
         else:
-            found = purge.delete(before)
-            self.stdout.write(f"Deleted {found.members} members and {found.users} users.")
+            verb, found = "Deleted", purge.delete(before)
+            webhooks = deliveries.delete_failed(before)
+        self.stdout.write(f"{verb} {found.members} members and {found.users} users.")
+        self.stdout.write(f"{verb} {found.channels} empty channels and {webhooks} failed webhooks.")

@@ -1,5 +1,6 @@
-"""``manage.py realtime_purge``: forget who has not been here for long."""
+"""``manage.py realtime_purge``: forget what is long past."""
 
+import uuid
 from datetime import timedelta
 from io import StringIO
 
@@ -7,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from realtime.models import RealtimeUser
+from realtime.models import ChannelState, RealtimeUser, WebhookDelivery, WebhookQueue
 
 pytestmark = pytest.mark.django_db
 
@@ -20,23 +21,42 @@ def run(*arguments):
 
 @pytest.fixture(autouse=True)
 def seen():
-    """Users who were last seen so many days ago."""
+    """A user, an empty channel and a failed webhook of so many days ago each."""
+    queue = WebhookQueue.objects.create(id=uuid.uuid4())
     for days in (5, 40):
-        RealtimeUser.objects.create(
-            app_id="3", user_id=f"{days}", last_seen_at=timezone.now() - timedelta(days=days)
+        then = timezone.now() - timedelta(days=days)
+        RealtimeUser.objects.create(app_id="3", user_id=f"{days}", last_seen_at=then)
+        ChannelState.objects.create(
+            id=ChannelState.key_of("3", f"{days}"), app_id="3", channel=f"{days}", changed_at=then
+        )
+        WebhookDelivery.objects.create(
+            queue=queue,
+            app_id="3",
+            url="https://example.com/",
+            events=1,
+            channels=[],
+            status="failed",
+            next_attempt_at=then,
+            expires_at=then,
+            finished_at=then,
         )
 
 
 @pytest.mark.parametrize(
     ("arguments", "deleted"), [((), 1), (("--days", "3"), 2), (("--days", "50"), 0)]
 )
-def test_users_not_seen_for_so_many_days_are_deleted(arguments, deleted):
-    assert run(*arguments, "--dry-run") == f"Would delete 0 members and {deleted} users."
+def test_what_is_so_many_days_old_is_deleted(arguments, deleted):
+    said = (
+        f"0 members and {deleted} users.",
+        f"{deleted} empty channels and {deleted} failed webhooks.",
+    )
+    assert run(*arguments, "--dry-run") == "\n".join(f"Would delete {line}" for line in said)
     assert RealtimeUser.objects.count() == 2
 
-    assert run(*arguments) == f"Deleted 0 members and {deleted} users."
+    assert run(*arguments) == "\n".join(f"Deleted {line}" for line in said)
 
-    assert RealtimeUser.objects.count() == 2 - deleted
+    for model in (RealtimeUser, ChannelState, WebhookDelivery):
+        assert model.objects.count() == 2 - deleted
 
 
 def test_less_than_a_day_is_refused():

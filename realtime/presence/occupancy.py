@@ -1,0 +1,148 @@
+"""Which channels have subscriptions: how many in this process, and whether in any.
+
+The first subscription in the cluster and the last one are decided under the lock of the
+channel's row, which is taken only when a process goes from none to some or back.  Rows are
+locked in key order, after those of members.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from realtime.models import ChannelState, Occupancy
+from realtime.protocol.facts import Fact
+from realtime.webhooks.facts import CACHE_MISS_SECONDS
+
+Channel = tuple[str, str]
+"""App id and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occupy:
+    """A channel has that many subscriptions in this process now."""
+
+    app_id: str
+    channel: str
+    subscriptions: int
+
+
+def write(server_id: UUID, items: Sequence[Occupy]) -> set[Channel]:
+    """Write the counts of one process; return the channels that came or went there."""
+    latest = {(item.app_id, item.channel): item.subscriptions for item in items}
+    if not latest:
+        return set()
+    held = Occupancy.objects.filter(server=server_id, channel__in={name for _, name in latest})
+    before = set(held.values_list("app_id", "channel")) & latest.keys()
+    gone = {key for key in before if not latest[key]}
+    if gone:
+        Occupancy.objects.filter(_any_of(gone), server=server_id).delete()
+    Occupancy.objects.bulk_create(
+        [
+            Occupancy(server_id=server_id, app_id=key[0], channel=key[1], subscriptions=total)
+            for key, total in latest.items()
+            if total
+        ],
+        update_conflicts=True,
+        unique_fields=["server", "app_id", "channel"],
+        update_fields=["subscriptions"],
+    )
+    return gone | {key for key, total in latest.items() if total and key not in before}
+
+
+def reap(servers: Collection[UUID], limit: int) -> list[Channel]:
+    """Delete *limit* counts of dead processes; return the channel of each."""
+    held = Occupancy.objects.filter(server__in=servers)
+    rows = list(held.values_list("pk", "app_id", "channel")[:limit])
+    Occupancy.objects.filter(pk__in=[row[0] for row in rows]).delete()
+    return [(app_id, channel) for _, app_id, channel in rows]
+
+
+def settle(moved: Collection[Channel], misses: Iterable[Fact]) -> list[Fact]:
+    """Decide under their locks what the channels have become.
+
+    Args:
+        moved: channels whose subscriptions came or went in some process.
+        misses: facts of the kind ``cache_miss``.
+
+    Returns:
+        who was first or last in the cluster, and the misses that are no repeats.
+    """
+    missed = {(fact.app_id, fact.channel): fact for fact in misses}
+    states = _lock({*moved, *missed})
+    changed = _flip([states[key] for key in moved])
+    now = timezone.now()
+    recent = now - timedelta(seconds=CACHE_MISS_SECONDS)
+    news = [
+        key
+        for key in missed
+        # One from the future was written before the clock was put back.
+        if not recent < (states[key].cache_missed_at or recent) <= now
+    ]
+    if news:
+        ChannelState.objects.filter(pk__in=[states[key].pk for key in news]).update(
+            cache_missed_at=now
+        )
+    return [
+        *(
+            Fact(
+                app_id=state.app_id,
+                kind="channel_occupied" if state.occupied else "channel_vacated",
+                channel=state.channel,
+            )
+            for state in changed
+        ),
+        *(missed[key] for key in news),
+    ]
+
+
+def vacant_since(before: datetime) -> QuerySet[ChannelState]:
+    """Channels that have been empty since before *before*.
+
+    They may be deleted in one statement with this condition: whoever comes meanwhile makes
+    the row anew.
+    """
+    return ChannelState.objects.filter(occupied=False, changed_at__lt=before)
+
+
+def _lock(keys: Collection[Channel]) -> dict[Channel, ChannelState]:
+    if not keys:
+        return {}
+    rows = {ChannelState.key_of(*key): key for key in keys}
+    # Writing a row that is there locks it, and makes it anew if it was deleted meanwhile.
+    ChannelState.objects.bulk_create(
+        [ChannelState(id=pk, app_id=rows[pk][0], channel=rows[pk][1]) for pk in sorted(rows)],
+        update_conflicts=True,
+        unique_fields=["id"],
+        update_fields=["changed_at"],
+    )
+    return {rows[state.pk]: state for state in ChannelState.objects.filter(pk__in=list(rows))}
+
+
+def _flip(states: Sequence[ChannelState]) -> list[ChannelState]:
+    """Those of the locked *states* that were wrong, put right."""
+    if not states:
+        return []
+    names = {state.channel for state in states}
+    held = Occupancy.objects.filter(channel__in=names).values_list("app_id", "channel").distinct()
+    occupied = set(held)
+    changed = [
+        state for state in states if state.occupied != ((state.app_id, state.channel) in occupied)
+    ]
+    for state in changed:
+        state.occupied = not state.occupied
+    for now_occupied in (False, True):
+        keys = [state.pk for state in changed if state.occupied is now_occupied]
+        if keys:
+            ChannelState.objects.filter(pk__in=keys).update(occupied=now_occupied)
+    return changed
+
+
+def _any_of(channels: Iterable[Channel]) -> Q:
+    found = Q()
+    for app_id, channel in channels:
+        found |= Q(app_id=app_id, channel=channel)
+    return found
