@@ -10,6 +10,7 @@
     realtime.E008  the models are read from one database and written to another
     realtime.E009  CACHE names no cache
     realtime.E010  metrics are asked for, and the package that writes them is missing
+    realtime.E011  webhooks cannot be sent
     realtime.W001  the in-memory layer serves one process only
     realtime.W002  a layer drops messages beyond a small capacity
     realtime.W003  any origin may connect
@@ -222,6 +223,32 @@ def check_metrics(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
             id="realtime.E010",
         )
     ]
+
+
+@register(Tags.compatibility)
+def check_webhooks(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """What sends webhooks is there, if there is anybody to send them to."""
+    found = _settings_or_error()
+    if isinstance(found, CheckMessage) or importlib.util.find_spec("httpx2") is not None:
+        return []
+    if not any(app.webhooks for app in found[1]) and not _has_endpoints():
+        return []
+    return [
+        Error(
+            "There are webhook endpoints, but httpx2 is not installed.",
+            hint=f"pip install 'django-realtime-server[webhooks]'; until then they wait. {DOCS}",
+            id="realtime.E011",
+        )
+    ]
+
+
+def _has_endpoints() -> bool:
+    from realtime.models import WebhookEndpoint
+
+    try:
+        return WebhookEndpoint.objects.filter(enabled=True).exists()
+    except DatabaseError:
+        return False
 
 
 @register(Tags.compatibility)

@@ -59,6 +59,15 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0 if turns < 100 else 0.001)
 
 
+async def until_async(look: Callable[[], Awaitable[Any]]) -> Any:
+    """``until`` for a condition that has to ask somebody; what it found."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if found := await look():
+                return found
+            await asyncio.sleep(0.001)
+
+
 async def soon(work: Awaitable[Any]) -> Any:
     """Await *work*, but not for ever."""
     async with asyncio.timeout(PATIENCE):

@@ -7,7 +7,8 @@ from django.core.checks import Tags, run_checks
 from django.core.handlers.asgi import ASGIHandler
 from django.db import OperationalError, connection
 
-from realtime.models import Application
+from realtime import checks
+from realtime.models import Application, WebhookEndpoint
 from tests.conftest import ID, KEY, SECRET
 
 ONE = {"APP_ID": ID, "APP_KEY": KEY, "APP_SECRET": SECRET}
@@ -175,6 +176,31 @@ def test_rows_are_read_where_they_are_written(found, settings, name, expected):
     routers = [f"{ReplicaRouter.__module__}.{name}"]
 
     assert found(deploy=False, DATABASE_ROUTERS=routers) == expected
+
+
+@pytest.mark.parametrize("where", ["settings", "row", "disabled row"])
+@pytest.mark.parametrize("installed", [True, False])
+def test_endpoints_need_what_sends_webhooks(found, monkeypatch, where, installed):
+    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: installed or None)
+    webhooks = [{"URL": "https://example.com/"}] if where == "settings" else []
+    if not webhooks:
+        WebhookEndpoint.objects.create(
+            app_id=ID, url="https://example.com/", enabled=where == "row"
+        )
+
+    seen = found(deploy=False, REALTIME={**ONE, "WEBHOOKS": webhooks})
+
+    assert seen == ([] if installed or where == "disabled row" else ["realtime.E009"])
+
+
+def test_before_the_tables_exist_there_are_no_endpoints(found, monkeypatch):
+    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: None)
+
+    def refuse(*arguments):
+        raise OperationalError("no such table")
+
+    with connection.execute_wrapper(refuse):
+        assert found(deploy=False, REALTIME=ONE) == []
 
 
 @pytest.mark.parametrize(

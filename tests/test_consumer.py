@@ -12,10 +12,27 @@ from django.utils import timezone
 
 from realtime import applications, consumer, hub, last_events, moderation, triggers
 from realtime.layer import Envelope, layer_group, publish
-from realtime.models import Application, Member, Membership, Occupancy, RealtimeUser
+from realtime.models import (
+    Application,
+    Member,
+    Membership,
+    Occupancy,
+    RealtimeUser,
+    WebhookDelivery,
+)
 from realtime.presence import ledger
 from realtime.triggers import atrigger
-from tests.conftest import ID, KEY, PATH, PATIENCE, hmac_hex, signed, soon, until
+from tests.conftest import (
+    ID,
+    KEY,
+    PATH,
+    PATIENCE,
+    hmac_hex,
+    signed,
+    soon,
+    until,
+    until_async,
+)
 
 QUERY = "protocol=7&client=js&version=8.6.0"
 
@@ -1036,6 +1053,33 @@ async def test_on_presence_channels_a_client_event_names_its_sender(connect):
     await sender.say("client-typing", "x", channel="presence-room", user_id="forged")
 
     assert (await other.frame())["user_id"] == "ann"
+
+
+@pytest.mark.spec(200)
+@pytest.mark.parametrize(
+    ("channel", "user"), [("private-room", {}), ("presence-room", {"user_id": "ann"})]
+)
+async def test_a_client_event_is_a_fact_if_somebody_wants_it(connect, configure, channel, user):
+    prefix = {"URL": "https://example.com/", "CHANNEL_PREFIXES": [channel]}
+    configure(WEBHOOKS=[{**prefix, "KINDS": ["client_event"]}])
+    sender = await connect()
+    await sender.subscribe(channel, {"user_id": "ann"} if user else None)
+    await sender.subscribe("private-other")
+
+    for name in ("private-other", channel):
+        await sender.say("client-typing", {"on": True}, channel=name)
+    await sender.is_silent()
+
+    delivery = await until_async(WebhookDelivery.objects.afirst)
+    [event] = json.loads(delivery.body)["events"]
+    assert event == {
+        "name": "client_event",
+        "channel": channel,
+        "event": "client-typing",
+        "data": '{"on": true}',
+        "socket_id": sender.socket_id,
+        **user,
+    }
 
 
 @pytest.mark.spec(120)

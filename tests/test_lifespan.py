@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from realtime import hub, lifespan
 from realtime.models import Membership, Server
+from realtime.webhooks import courier
 from tests.conftest import soon, until
 
 
@@ -42,6 +43,16 @@ def server_handler():
 async def test_a_server_that_speaks_lifespan_is_answered(server):
     assert await server("startup") == {"type": "lifespan.startup.complete"}
     assert await server("shutdown") == {"type": "lifespan.shutdown.complete"}
+
+
+async def test_a_process_delivers_webhooks_from_its_start_to_its_stop(server):
+    assert courier.peek() is None
+    await server("startup")
+    assert courier.current()._sweeper is not None
+
+    await server("shutdown")
+
+    assert courier.current()._sweeper.done()
 
 
 async def test_a_process_is_up_before_the_layer_answers_and_listens_when_it_does(

@@ -3,8 +3,9 @@
 import django.db.models.deletion
 import django.db.models.functions.datetime
 import django.utils.timezone
-import realtime.models.webhooks
 from django.db import migrations, models
+
+import realtime.models.webhooks
 
 
 class Migration(migrations.Migration):

@@ -13,7 +13,7 @@ from django.utils import timezone
 from realtime import hub as hub_module
 from realtime import metrics
 from realtime.layer import layer_group, publish
-from realtime.models import Member, Membership, Occupancy, RealtimeUser, Server
+from realtime.models import Member, Membership, Occupancy, PendingFact, RealtimeUser, Server
 from realtime.presence import census, lease, store
 from realtime.presence import ledger as ledger_module
 from realtime.presence.announcer import envelope_of
@@ -21,7 +21,9 @@ from realtime.presence.ledger import PresenceUnavailable
 from realtime.presence.store import Join, Leave
 from realtime.protocol import messages
 from realtime.protocol.errors import LimitReached, SubscriptionRefused
-from tests.conftest import ID, PATIENCE, Peer, soon, until
+from realtime.protocol.facts import Fact
+from realtime.webhooks import facts
+from tests.conftest import ID, PATIENCE, Peer, soon, until, until_async
 
 ROOM = "presence-room"
 
@@ -641,3 +643,65 @@ async def test_what_waits_and_the_lease_can_be_asked_for(ledger, database, confi
     queue, seconds = ledger.state()
     assert queue == 0
     assert 0 < seconds <= 60
+
+
+# ---- facts ------------------------------------------------------------------------------
+
+
+def fact(channel="private-room", kind="client_event"):
+    return Fact(app_id=ID, kind=kind, channel=channel, event="client-x", data="1", socket_id="1.2")
+
+
+async def facts_written(count):
+    async def look():
+        return await PendingFact.objects.acount() == count
+
+    await until_async(look)
+
+
+async def test_a_fact_is_written_with_the_group_if_somebody_wants_it(ledger, configure):
+    ledger.tell(fact())
+    await soon(ledger.join(joining("ann")))
+    assert await PendingFact.objects.acount() == 0
+    configure(WEBHOOKS=[{"URL": "https://example.com/"}])
+
+    ledger.tell(fact())
+
+    await facts_written(1)
+
+
+async def test_facts_outlast_a_short_absence_of_the_database_up_to_a_number(
+    ledger, database, configure, no_pauses, monkeypatch, counted
+):
+    monkeypatch.setattr(ledger_module, "TOLD", 3)
+    configure(WEBHOOKS=[{"URL": "https://example.com/"}])
+    database.away = True
+    for _ in range(5):
+        ledger.tell(fact())
+    await until(lambda: database.refusals)
+    assert counted("facts_dropped") == 2
+
+    database.away = False
+    await facts_written(3)
+    ledger.tell(fact())
+
+    await facts_written(4)
+
+
+async def test_a_fact_that_can_never_be_written_holds_nobody_up(
+    ledger, configure, no_pauses, monkeypatch, counted
+):
+    configure(WEBHOOKS=[{"URL": "https://example.com/"}])
+    monkeypatch.setattr(facts, "write", raise_value_error)
+    ledger.tell(fact())
+    await until(lambda: counted("facts_dropped") == 1)
+    monkeypatch.undo()
+
+    ledger.record([leaving("nobody")])
+
+    assert await soon(ledger.join(joining("ann")))
+
+
+def raise_value_error(found):
+    if found:
+        raise ValueError("not this one")

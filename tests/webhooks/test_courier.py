@@ -1,6 +1,5 @@
 """Facts, endpoints and receivers in a server process."""
 
-import asyncio
 import threading
 import uuid
 
@@ -10,7 +9,7 @@ from django.db import OperationalError
 
 from realtime.models import PendingFact, WebhookDelivery, WebhookQueue
 from realtime.webhooks import claims, courier, deliveries, facts
-from tests.conftest import ID, PATIENCE, soon, until
+from tests.conftest import ID, PATIENCE, soon, until, until_async
 from tests.webhooks.conftest import client_event, later
 
 
@@ -39,9 +38,11 @@ async def rows(model=WebhookDelivery, **conditions):
 
 
 async def until_rows(model=WebhookDelivery, count=1, **conditions):
-    async with asyncio.timeout(PATIENCE):
-        while len(found := await rows(model, **conditions)) != count:
-            await asyncio.sleep(0.01)
+    async def look():
+        found = await rows(model, **conditions)
+        return [found] if len(found) == count else None
+
+    [found] = await until_async(look)
     return found
 
 

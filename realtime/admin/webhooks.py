@@ -1,0 +1,113 @@
+"""Who is told what happens in the apps, and how the telling went."""
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from realtime.admin.users import ReadOnlyAdmin
+from realtime.models import WebhookDelivery, WebhookEndpoint
+from realtime.protocol.app import WEBHOOK_KINDS
+from realtime.webhooks import deliveries
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = admin.ModelAdmin  # generic for the type checker only
+
+
+class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the type checker only
+    """An endpoint, whose kinds are chosen from a list."""
+
+    url = forms.URLField(label=_("URL"), max_length=2_000, assume_scheme="https")
+    kinds = forms.MultipleChoiceField(
+        label=_("kinds"),
+        choices=[(kind, kind) for kind in WEBHOOK_KINDS],
+        initial=WEBHOOK_KINDS,
+        widget=forms.CheckboxSelectMultiple,
+    )
+
+    class Meta:
+        model = WebhookEndpoint
+        fields = ("app_id", "url", "kinds", "channel_prefixes", "enabled")
+
+
+@admin.register(WebhookEndpoint)
+class WebhookEndpointAdmin(ModelAdmin):
+    """Endpoints besides those in the settings."""
+
+    form = EndpointForm
+    list_display = ("url", "app_id", "told", "enabled")
+    list_filter = ("enabled", "app_id")
+    search_fields = ("url",)
+
+    @admin.display(description=_("kinds"))
+    def told(self, endpoint: WebhookEndpoint) -> str:
+        return ", ".join(map(str, endpoint.kinds))
+
+
+@admin.register(WebhookDelivery)
+class WebhookDeliveryAdmin(ReadOnlyAdmin):
+    """Requests to endpoints: those that wait, those that were sent, and those given up."""
+
+    list_display = (
+        "created_at",
+        "url",
+        "app_id",
+        "events",
+        "status",
+        "attempts",
+        "response_status",
+        "error",
+        "next_try",
+    )
+    list_filter = ("status", "app_id", "response_status", "created_at")
+    search_fields = ("url", "body")
+    actions = ("send_selected_again",)
+    fields = (
+        "url",
+        "app_id",
+        "status",
+        "attempts",
+        "created_at",
+        "next_try",
+        "expires_at",
+        "finished_at",
+        "sent_body",
+        "response_status",
+        "error",
+        "response",
+    )
+    readonly_fields = fields
+
+    @admin.display(description=_("next attempt"), ordering="next_attempt_at")
+    def next_try(self, delivery: WebhookDelivery) -> Any:
+        waiting = delivery.status == WebhookDelivery.Status.WAITING
+        return delivery.next_attempt_at if waiting else None
+
+    @admin.display(description=_("body"))
+    def sent_body(self, delivery: WebhookDelivery) -> SafeString:
+        return format_html("<pre>{}</pre>", delivery.body)
+
+    @admin.display(description=_("response"))
+    def response(self, delivery: WebhookDelivery) -> SafeString:
+        return format_html("<pre>{}</pre>", delivery.response_excerpt)
+
+    def has_resend_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("realtime.resend_webhookdelivery")
+
+    @admin.action(description=_("Send again"), permissions=["resend"])
+    def send_selected_again(
+        self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]
+    ) -> None:
+        # Those that wait are sent anyway.
+        done = queryset.exclude(status=WebhookDelivery.Status.WAITING)
+        sent = deliveries.send_again(done.order_by("pk"))
+        text = ngettext("%d webhook will be sent again.", "%d webhooks will be sent again.", sent)
+        self.message_user(request, text % sent, messages.SUCCESS)
