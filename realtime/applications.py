@@ -89,6 +89,11 @@ def webhooks(app_id: str) -> tuple[Webhook, ...]:
     return (app.webhooks if app is not None else ()) + rows.webhooks.get(app_id, ())
 
 
+def refresh() -> None:
+    """Read the rows now, whatever was read a moment ago."""
+    _read_rows()
+
+
 def known_webhooks(app: App) -> tuple[Webhook, ...]:
     """``webhooks`` without a look at the database: the rows as of the last look."""
     return app.webhooks + (_rows.webhooks.get(app.id, ()) if _rows is not None else ())

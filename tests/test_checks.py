@@ -190,7 +190,7 @@ def test_endpoints_need_what_sends_webhooks(found, monkeypatch, where, installed
 
     seen = found(deploy=False, REALTIME={**ONE, "WEBHOOKS": webhooks})
 
-    assert seen == ([] if installed or where == "disabled row" else ["realtime.E009"])
+    assert seen == ([] if installed or where == "disabled row" else ["realtime.E011"])
 
 
 def test_before_the_tables_exist_there_are_no_endpoints(found, monkeypatch):

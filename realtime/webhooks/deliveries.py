@@ -85,6 +85,8 @@ def collect() -> int:
         _be_the_only_one()
         # Those that are locked are just being taken back.
         rows = list(lock(due.order_by("due_at", "pk"), skip_locked=True)[:FACTS])
+        # Whoever wrote them may know of an endpoint that this process has not heard of yet.
+        applications.refresh()
         by_app: dict[str, list[Fact]] = defaultdict(list)
         for row in rows:
             by_app[row.app_id].append(facts.read(row))

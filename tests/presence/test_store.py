@@ -390,7 +390,7 @@ def test_the_number_of_statements_does_not_grow_with_the_group(
         )
     ]
 
-    with django_assert_max_num_queries(21):
+    with django_assert_max_num_queries(22):
         apply(*transitions)
 
     with django_assert_max_num_queries(14):

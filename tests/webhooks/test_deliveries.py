@@ -8,6 +8,7 @@ import pytest
 from django.db.models import F
 from django.utils import timezone
 
+from realtime import applications
 from realtime.models import (
     Application,
     PendingFact,
@@ -102,6 +103,13 @@ def test_an_endpoint_is_told_what_it_wants(endpoints):
             "socket_id": "1.2",
         }
     ]
+
+
+def test_an_endpoint_that_another_process_has_just_heard_of_is_told():
+    assert applications.webhooks(ID) == ()
+    WebhookEndpoint.objects.bulk_create([WebhookEndpoint(app_id=ID, url=URL)])
+
+    assert len(collect(client_event())) == 1
 
 
 def test_an_endpoint_that_is_listed_twice_is_told_once(endpoints):

@@ -8,6 +8,7 @@ REALTIME = {
     **REALTIME,
     "ENCRYPTION_MASTER_KEY": "zyrm8pvV2C9fJcBfhyXzvxbJVN/H7QLmbe0xJi1GhPU=",
     "USER_DATA": "tests.e2e.site.users.data_of",
+    "WEBHOOK_PRIVATE_TARGETS": True,  # the tests receive webhooks on this machine
     "METRICS_TOKEN": "e2e-metrics-token",
     "APPS": [
         {"ID": "1002", "KEY": "counting", "SECRET": "counted", "SUBSCRIPTION_COUNTS": True},
