@@ -236,7 +236,7 @@ def check_webhooks(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
     return [
         Error(
             "There are webhook endpoints, but httpx2 is not installed.",
-            hint=f"pip install 'django-realtime-server[webhooks]'; until then they wait. {DOCS}",
+            hint=f"Install the extra 'webhooks' of this package; until then they wait. {DOCS}",
             id="realtime.E011",
         )
     ]

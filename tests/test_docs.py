@@ -12,7 +12,7 @@ from django.apps import apps
 from django.conf import global_settings
 
 import realtime
-from realtime import checks, conf, consumer, metrics, prometheus, urls
+from realtime import checks, conf, consumer, metrics, prometheus, signals, urls
 from realtime.api import moderation_views
 from realtime.protocol import connection, errors
 from realtime.protocol.app import Limits
@@ -278,6 +278,20 @@ def test_signatures_are_those_of_the_code():
                 assert f"({shown})" == str(plain), node.name
 
 
+def test_every_signal_is_listed_with_its_arguments():
+    listed = first_codes(reference("signals"))
+    described = {
+        kind: {"app_id", *(set() if kind.startswith("user_") else {"channel"})}
+        for kind in signals.BY_KIND
+    }
+    described["client_event"] |= {"event", "data", "socket_id", "user_id"}
+    described["subscription_count"] |= {"subscription_count"}
+    for kind in ("member_added", "member_removed", "user_online", "user_offline"):
+        described[kind] |= {"user_id"}
+
+    assert {name: set(CODE.findall(cells[0])) for name, cells in listed.items()} == described
+
+
 def permissions():
     """Those that views ask for and those that the models bring."""
     views = vars(moderation_views).values()
@@ -302,8 +316,8 @@ def test_no_page_names_a_permission_that_does_not_exist(name):
         for model in models
         for action in model._meta.default_permissions
     }
-    named = set(re.findall(r"\brealtime\.(?:\w+)_(?:realtimeuser|occupancy|membership|server)\b",
-                           PAGES[name]))  # fmt: skip
+    rows = r"realtimeuser|occupancy|membership|server|webhook\w+"
+    named = set(re.findall(rf"\brealtime\.(?:\w+)_(?:{rows})\b", PAGES[name]))
 
     assert named <= permissions() | ordinary
 
