@@ -154,6 +154,19 @@ class Pysher:
             self._seen.remove(found)
             return found[1]
 
+    def close(self):
+        """Say goodbye, and wait until the server has answered.
+
+        Pysher's own ``disconnect`` closes the socket under the thread that reads it, which may
+        then sleep on for a hundred seconds.
+        """
+        socket = self.connection.socket.sock
+        self.connection.disconnect_called = True
+        socket.send_close()
+        self.connection.join(PATIENCE)
+        socket.shutdown()
+        assert not self.connection.is_alive()
+
     def _keep(self, event, data, channel):
         with self._changed:
             self._seen.append((event, data, channel))
@@ -173,7 +186,7 @@ def new_pysher(site):
 
     yield start
     for client in made:
-        client.pusher.disconnect(PATIENCE)
+        client.close()
 
 
 @pytest.mark.spec(24, 226)
