@@ -59,7 +59,7 @@ from realtime.protocol.errors import (
     Unauthorized,
     UnknownApp,
 )
-from realtime.protocol.facts import Fact
+from realtime.protocol.facts import Fact, of_client_event
 from realtime.protocol.messages import User, encode_error, encode_event
 from realtime.protocol.names import Kind, is_cache_channel, kind_of
 from realtime.sockets import LAST_WORD_SECONDS, Socket, abort_of
@@ -282,6 +282,8 @@ class PusherConsumer(AsyncConsumer):
             await self._apply(self._connection.joined(channel, roster.text if roster else None))
             listed = roster.view if roster else None
             self._hub.release(app_id, channel, self._socket, listed, kept)
+            if kept is not None and not kept.at:
+                self._tell(Fact(app_id=app_id, kind="cache_miss", channel=channel))
             self._count(channel)
 
     async def _send_away(self, error: PublishFailed | PresenceUnavailable) -> None:
@@ -332,20 +334,11 @@ class PusherConsumer(AsyncConsumer):
             refusal = BadMessage("Client event could not be delivered, try again later")
             self._socket.push(encode_error(refusal))
         else:
-            if facts.wanted(self._app, "client_event", event.channel):
-                self._ledger.tell(self._fact(event))
+            self._tell(of_client_event(self._app.id, self._socket.socket_id, event))
 
-    def _fact(self, event: Publish) -> Fact:
-        """What endpoints are told of a client event."""
-        return Fact(
-            app_id=self._app.id,
-            kind="client_event",
-            channel=event.channel,
-            event=event.event,
-            data=event.data,
-            socket_id=self._socket.socket_id,
-            user_id=event.user_id,
-        )
+    def _tell(self, fact: Fact) -> None:
+        if facts.wanted(self._app, fact.kind, fact.channel):
+            self._ledger.tell(fact)
 
     async def _identify(self, user: User) -> None:
         user_id = user.member.user_id

@@ -18,6 +18,7 @@ from realtime import conf, layer, loops, metrics
 from realtime.layer import Envelope, PublishFailed
 from realtime.logs import OncePerSecond
 from realtime.presence import census, ledger
+from realtime.protocol.facts import Fact
 from realtime.protocol.messages import encode_subscription_count
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,15 @@ class Counts:
         for key, total in totals.items():
             if total <= CROWD or await _is_time(key):
                 told.append(Envelope(*key, encode_subscription_count(key[1], total)))
+                app_id, channel = key
+                ledger.current().tell(
+                    Fact(
+                        app_id=app_id,
+                        kind="subscription_count",
+                        channel=channel,
+                        subscription_count=total,
+                    )
+                )
             elif key not in self._later:
                 self._later.add(key)
                 asyncio.get_running_loop().call_later(CROWD_SECONDS, self._tell_later, key)

@@ -17,6 +17,7 @@ from realtime.models import (
     Member,
     Membership,
     Occupancy,
+    PendingFact,
     RealtimeUser,
     WebhookDelivery,
 )
@@ -1359,6 +1360,15 @@ async def test_a_subscriber_of_an_empty_cache_channel_is_told(connect, fresh_cac
         "data": "{}",
     }
     await client.is_silent()
+
+
+async def test_an_empty_cache_is_a_fact_if_somebody_wants_it(connect, fresh_cache, configure):
+    configure(WEBHOOKS=[{"URL": "https://example.com/", "KINDS": ["cache_miss"]}])
+    client = await connect()
+    await client.subscribe("cache-x")
+    await soon(ledger.current().flushed())
+
+    assert [fact.kind async for fact in PendingFact.objects.all()] == ["cache_miss"]
 
 
 @pytest.mark.spec(109)

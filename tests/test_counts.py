@@ -6,7 +6,9 @@ import pytest
 from django.core.cache import cache
 
 from realtime import counts, metrics
-from tests.conftest import until
+from realtime.models import PendingFact
+from realtime.presence import ledger
+from tests.conftest import soon, until
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +39,20 @@ async def test_subscribers_are_told_how_many_they_are(connect):
 
     await second.say("pusher:unsubscribe", {"channel": "room"})
     assert (await first.event())[1] == {"subscription_count": 1}
+
+
+@pytest.mark.spec(202)
+async def test_a_count_is_a_fact_if_somebody_wants_it(connect, configure):
+    endpoint = {"URL": "https://example.com/", "KINDS": ["subscription_count"]}
+    configure(SUBSCRIPTION_COUNTS=True, WEBHOOKS=[endpoint])
+    client = await connect()
+    await client.subscribe("room")
+    await client.event()
+    await soon(ledger.current().flushed())
+
+    [fact] = [fact async for fact in PendingFact.objects.all()]
+    assert (fact.kind, fact.channel) == ("subscription_count", "room")
+    assert json.loads(fact.details) == {"subscription_count": 1}
 
 
 @pytest.mark.spec(106)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from realtime.protocol.app import WEBHOOK_KINDS
+from realtime.protocol.effects import Publish
 
 ARRIVALS: Final = {
     "channel_occupied": "channel_vacated",
@@ -43,6 +44,19 @@ class Fact:
         names = ("event", "data", "socket_id", "user_id", "subscription_count")
         found = {name: getattr(self, name) for name in names}
         return {name: value for name, value in found.items() if value is not None}
+
+
+def of_client_event(app_id: str, socket_id: str, event: Publish) -> Fact:
+    """A connection sent *event* to the others of its channel."""
+    return Fact(
+        app_id=app_id,
+        kind="client_event",
+        channel=event.channel,
+        event=event.event,
+        data=event.data,
+        socket_id=socket_id,
+        user_id=event.user_id,
+    )
 
 
 def encode_body(time_ms: int, facts: Iterable[Fact]) -> str:
