@@ -1,11 +1,11 @@
 """Which channels have subscriptions: how many in this process, and whether in any.
 
 The first subscription in the cluster and the last one are decided under the lock of the
-channel's row, which is taken only when a process goes from none to some or back.  Rows are
-locked in key order, after those of members.
+channel's row, which is taken only when a process goes from none to some or back, and somebody
+wants to know.  Rows are locked in key order, after those of members.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -30,11 +30,11 @@ class Occupy:
     subscriptions: int
 
 
-def write(server_id: UUID, items: Sequence[Occupy]) -> set[Channel]:
-    """Write the counts of one process; return the channels that came or went there."""
+def write(server_id: UUID, items: Sequence[Occupy]) -> dict[Channel, bool]:
+    """Write the counts of one process; return the channels that came (or went) there."""
     latest = {(item.app_id, item.channel): item.subscriptions for item in items}
     if not latest:
-        return set()
+        return {}
     held = Occupancy.objects.filter(server=server_id, channel__in={name for _, name in latest})
     before = set(held.values_list("app_id", "channel")) & latest.keys()
     gone = {key for key in before if not latest[key]}
@@ -50,7 +50,8 @@ def write(server_id: UUID, items: Sequence[Occupy]) -> set[Channel]:
         unique_fields=["server", "app_id", "channel"],
         update_fields=["subscriptions"],
     )
-    return gone | {key for key, total in latest.items() if total and key not in before}
+    came = {key for key, total in latest.items() if total and key not in before}
+    return {**dict.fromkeys(gone, False), **dict.fromkeys(came, True)}
 
 
 def reap(servers: Collection[UUID], limit: int) -> list[Channel]:
@@ -61,19 +62,22 @@ def reap(servers: Collection[UUID], limit: int) -> list[Channel]:
     return [(app_id, channel) for _, app_id, channel in rows]
 
 
-def settle(moved: Collection[Channel], misses: Iterable[Fact]) -> list[Fact]:
-    """Decide under their locks what the channels have become.
+def settle(
+    moved: Mapping[Channel, bool], misses: Iterable[Fact], server_id: UUID | None = None
+) -> list[Fact]:
+    """Decide under their locks what is news to the cluster.
 
     Args:
-        moved: channels whose subscriptions came or went in some process.
+        moved: channels that came, or went, in some process; written already.
         misses: facts of the kind ``cache_miss``.
+        server_id: the process in which they came.
 
     Returns:
-        who was first or last in the cluster, and the misses that are no repeats.
+        which channels were first occupied or last vacated, and the misses that are no repeats.
     """
     missed = {(fact.app_id, fact.channel): fact for fact in misses}
     states = _lock({*moved, *missed})
-    changed = _flip([states[key] for key in moved])
+    changed = _flip([states[key] for key in moved], moved, server_id)
     now = timezone.now()
     recent = now - timedelta(seconds=CACHE_MISS_SECONDS)
     news = [
@@ -100,11 +104,7 @@ def settle(moved: Collection[Channel], misses: Iterable[Fact]) -> list[Fact]:
 
 
 def vacant_since(before: datetime) -> QuerySet[ChannelState]:
-    """Channels that have been empty since before *before*.
-
-    They may be deleted in one statement with this condition: whoever comes meanwhile makes
-    the row anew.
-    """
+    """Channels that have been empty since before *before*; whoever comes makes the row anew."""
     return ChannelState.objects.filter(occupied=False, changed_at__lt=before)
 
 
@@ -122,22 +122,23 @@ def _lock(keys: Collection[Channel]) -> dict[Channel, ChannelState]:
     return {rows[state.pk]: state for state in ChannelState.objects.filter(pk__in=list(rows))}
 
 
-def _flip(states: Sequence[ChannelState]) -> list[ChannelState]:
-    """Those of the locked *states* that were wrong, put right."""
+def _flip(
+    states: Sequence[ChannelState], moved: Mapping[Channel, bool], server_id: UUID | None
+) -> list[ChannelState]:
+    """Those of the locked *states* that no other process has, as they are now."""
     if not states:
         return []
-    names = {state.channel for state in states}
-    held = Occupancy.objects.filter(channel__in=names).values_list("app_id", "channel").distinct()
-    occupied = set(held)
-    changed = [
-        state for state in states if state.occupied != ((state.app_id, state.channel) in occupied)
-    ]
+    others = Occupancy.objects.filter(channel__in={state.channel for state in states})
+    if server_id is not None:
+        others = others.exclude(server=server_id)
+    elsewhere = set(others.values_list("app_id", "channel").distinct())
+    changed = [state for state in states if (state.app_id, state.channel) not in elsewhere]
     for state in changed:
-        state.occupied = not state.occupied
-    for now_occupied in (False, True):
-        keys = [state.pk for state in changed if state.occupied is now_occupied]
+        state.occupied = moved[state.app_id, state.channel]
+    for occupied in (False, True):
+        keys = [state.pk for state in changed if state.occupied is occupied]
         if keys:
-            ChannelState.objects.filter(pk__in=keys).update(occupied=now_occupied)
+            ChannelState.objects.filter(pk__in=keys).update(occupied=occupied)
     return changed
 
 

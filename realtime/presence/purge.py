@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
 from realtime.database import lock
-from realtime.models import Member, Membership, RealtimeUser, RealtimeUserQuerySet
+from realtime.models import ChannelState, Member, Membership, RealtimeUser, RealtimeUserQuerySet
 from realtime.presence.occupancy import vacant_since
 
 BATCH_ROWS: Final = 500
@@ -91,6 +91,8 @@ def _delete_users(before: datetime) -> int:
 
 
 def _delete_channels(before: datetime) -> int:
-    found = list(vacant_since(before).values_list("pk", flat=True)[:BATCH_ROWS])
-    vacant_since(before).filter(pk__in=found).delete()
+    with transaction.atomic():
+        found = list(vacant_since(before).values_list("pk", flat=True)[:BATCH_ROWS])
+        vacant = lock(vacant_since(before).filter(pk__in=found).order_by("pk"))
+        ChannelState.objects.filter(pk__in=[state.pk for state in vacant]).delete()
     return len(found)

@@ -7,7 +7,7 @@ two processes never both see a user's first connection.
 
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -107,7 +107,7 @@ def apply(server_id: UUID, transitions: Sequence[Transition], lease_seconds: flo
             server_id, [item for item in transitions if isinstance(item, Occupy)]
         )
         told = [item for item in transitions if isinstance(item, Fact)]
-        _write_facts(outcome.changes, moved, told)
+        _write_facts(outcome.changes, moved, told, server_id)
         outcome.rosters = rosters(
             {
                 (join.app_id, join.channel)
@@ -149,7 +149,7 @@ def reap(own: UUID | None = None, patience_seconds: float = math.inf) -> list[Ch
         # All in one go: member rows must be locked in key order, whosever they were.
         changes = _move(dead[0], leaves)
         channels = occupancy.reap(dead, REAPED)
-        _write_facts(changes, set(channels), [])
+        _write_facts(changes, dict.fromkeys(channels, False), [])
         if max(len(leaves), len(channels)) < REAPED:
             Server.objects.filter(pk__in=dead).delete()
     return changes
@@ -349,15 +349,19 @@ def _settle(
 
 
 def _write_facts(
-    changes: Sequence[Change], moved: set[occupancy.Channel], told: list[Fact]
+    changes: Sequence[Change],
+    moved: Mapping[occupancy.Channel, bool],
+    told: list[Fact],
+    server_id: UUID | None = None,
 ) -> None:
     """Write what came of the group, and what was told, if anybody wants to know."""
     told = facts.keep_wanted(told)
     misses = [fact for fact in told if fact.kind == "cache_miss"]
-    settled = occupancy.settle(moved, misses)
-    happened = [change.fact for change in changes] + settled
+    found = [Fact(app_id=key[0], kind="channel_occupied", channel=key[1]) for key in moved]
+    wanted = {(fact.app_id, fact.channel) for fact in facts.keep_wanted(found)}
+    settled = occupancy.settle({key: moved[key] for key in wanted}, misses, server_id)
     others = [fact for fact in told if fact.kind != "cache_miss"]
-    facts.write(facts.keep_wanted(happened) + others)
+    facts.write(facts.keep_wanted(change.fact for change in changes) + settled + others)
 
 
 def _member_key(move: Join | Leave) -> UUID:

@@ -136,9 +136,8 @@ def settle(pk: int, answer: Answer) -> None:
         # First a write: SQLite takes its one write lock here, and waits for it.
         WebhookDelivery.objects.filter(pk=pk).update(
             response_status=answer.status,
-            # A PostgreSQL text holds no NUL.
-            response_excerpt=answer.excerpt.replace("\0", "\ufffd"),
-            error=answer.error[:200],
+            response_excerpt=_storable(answer.excerpt),
+            error=_storable(answer.error)[:200],
         )
         # A row that staff deleted meanwhile is no error.
         for delivery in WebhookDelivery.objects.filter(pk=pk).annotate(now=Now()):
@@ -156,21 +155,20 @@ def send_again(chosen: Iterable[WebhookDelivery]) -> int:
 
     With the time of now: official libraries refuse a body that is older than five minutes.
     """
-    with transaction.atomic():
-        again = [
-            WebhookDelivery(
-                queue_id=delivery.queue_id,
-                app_id=delivery.app_id,
-                url=delivery.url,
-                body=_of_now(delivery.body),
-                events=delivery.events,
-                channels=delivery.channels,
-                next_attempt_at=Now(),
-                expires_at=Now() + timedelta(seconds=KEPT_SECONDS),
-            )
-            for delivery in chosen
-        ]
-        WebhookDelivery.objects.bulk_create(again)
+    again = [
+        WebhookDelivery(
+            queue_id=delivery.queue_id,
+            app_id=delivery.app_id,
+            url=delivery.url,
+            body=_of_now(delivery.body),
+            events=delivery.events,
+            channels=delivery.channels,
+            next_attempt_at=Now(),
+            expires_at=Now() + timedelta(seconds=KEPT_SECONDS),
+        )
+        for delivery in chosen
+    ]
+    WebhookDelivery.objects.bulk_create(again)
     return len(again)
 
 
@@ -265,6 +263,11 @@ def _status_after(delivery: WebhookDelivery, answer: Answer, now: datetime) -> s
     pause = FIRST_PAUSE_SECONDS * 2 ** min(delivery.attempts - 1, 10)
     delivery.next_attempt_at = now + timedelta(seconds=min(pause, LONGEST_PAUSE_SECONDS, left))
     return WebhookDelivery.Status.WAITING
+
+
+def _storable(text: str) -> str:
+    """*text* without NUL, which PostgreSQL does not keep."""
+    return text.replace("\0", "\ufffd")
 
 
 def _of_now(body: str) -> str:

@@ -144,6 +144,19 @@ def test_nobody_wants_to_know_so_nothing_is_written(apply):
     apply(join(), join(channel=Member.ONLINE), occupy(1), client_event())
 
     assert pending() == []
+    assert not ChannelState.objects.exists()
+
+
+def test_a_channel_that_was_occupied_before_anybody_wanted_to_know_is_no_news(endpoints, apply):
+    apply(occupy(1))
+    endpoints(URL)
+    apply(occupy(1), on=1)
+    apply(occupy(0))
+    assert pending() == []
+
+    apply(occupy(0), on=1)
+
+    assert pending() == ["channel_vacated"]
 
 
 def test_only_what_somebody_wants_is_written(endpoints, apply):
