@@ -683,6 +683,7 @@ async def test_facts_outlast_a_short_absence_of_the_database_up_to_a_number(
 
     database.away = False
     await facts_written(3)
+    await until(lambda: ledger._writer is None)
     ledger.tell(fact())
 
     await facts_written(4)
