@@ -99,23 +99,10 @@ def run(names: list[str], *, seed: int, scale: float = 1.0, short: bool = False)
             for name in names:
                 result = waiting[name].result() if name in waiting else one(name, ground)
                 results.append(result)
-                show(result)
+                report.show(result)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return results
-
-
-def show(result: Result) -> None:
-    """Print one row."""
-    print(f"\n{result.id} {result.verdict} in {result.seconds:.0f} s")
-    for check in result.checks:
-        mark = "ok  " if check.ok else "MISS"
-        print(f"  {mark} {check.name}: {check.seen}  (hold {check.hold})")
-    for note in result.notes:
-        print(f"       {note}")
-    if not result.ok:
-        print(f"  again: make faults ROW={result.id} SEED={result.seed}")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
@@ -68,7 +69,7 @@ NOT_COVERED = """\
   Node as well.
 * Two versions of the server side by side (row A14), which needs a second release.
 * A model checked by a model checker (row C8).
-* Webhooks: row D5 waits for their sender, and so does the part of row A1 that counts them.
+* Webhooks in a crash: row A1 does not count them.
 """
 
 MARKS = ("<!-- faults -->", "<!-- /faults -->")
@@ -201,3 +202,16 @@ def _ordered(rows: Mapping[str, Any]) -> list[str]:
 def _cell(text: str) -> str:
     """Text that neither ends a table cell nor is taken for markup."""
     return re.sub(r"([|*_`<>\[\]])", r"\\\1", " ".join(text.split()))
+
+
+def show(result: Result) -> None:
+    """Print one row."""
+    print(f"\n{result.id} {result.verdict} in {result.seconds:.0f} s")
+    for check in result.checks:
+        mark = "ok  " if check.ok else "MISS"
+        print(f"  {mark} {check.name}: {check.seen}  (hold {check.hold})")
+    for note in result.notes:
+        print(f"       {note}")
+    if not result.ok:
+        print(f"  again: make faults ROW={result.id} SEED={result.seed}")
+    sys.stdout.flush()

@@ -10,7 +10,7 @@ from tests.chaos.client import Gone, Pusher, Refused, path_of
 from tests.chaos.cluster import Cluster, Node
 from tests.chaos.procfs import MIB, Sampler
 from tests.chaos.publisher import Http, Load
-from tests.chaos.rows import Browser, Missing, Run, percentile, row
+from tests.chaos.rows import Browser, Run, percentile, row
 from tests.chaos.scenarios.restart import residents
 from tests.chaos.websocket import dial
 from tests.e2e.sites import BIN, UVICORN_FLAGS, environment, serving
@@ -258,17 +258,6 @@ async def _hold(port: int, count: int, *, greeted: bool) -> list[Pusher]:
             return client
 
     return list(await asyncio.gather(*(one(number) for number in range(count))))
-
-
-@row(
-    "D5",
-    inject="a webhook target down for 4 minutes, another one that hangs",
-    hold="healthy targets p99 ≤ 1 s; failed calls retried for 5 minutes, then visible as failed;"
-    " order per channel kept; 0 threads or descriptors gained",
-    limit=480,
-)
-async def webhook_targets_fail(run: Run) -> None:
-    raise Missing("webhooks come with a later release; this row waits for their sender")
 
 
 @row(

@@ -172,6 +172,25 @@ async def burst(channel, count):
     return {"accepted": len(envelopes) - refused, "refused": refused}
 
 
+async def webhooks():
+    """How many deliveries there are, by path of the endpoint and status."""
+
+    def count():
+        from django.db.models import Count
+
+        from realtime.models import WebhookDelivery
+
+        found = WebhookDelivery.objects.values_list("url", "status").annotate(count=Count("pk"))
+        counts = collections.defaultdict(dict)
+        for url, status, number in found.order_by("url"):
+            counts[url.rpartition("/")[2]][status] = number
+        # This thread belongs to the harness and must not keep a connection of its own.
+        connections.close_all()
+        return counts
+
+    return await sync_to_async(count, thread_sensitive=False)()
+
+
 async def rows():
     """How many rows of each model there are."""
 
@@ -198,4 +217,5 @@ DOORS = {
     "plain": plain,
     "burst": burst,
     "rows": rows,
+    "webhooks": webhooks,
 }
