@@ -227,6 +227,7 @@ def _talkative_log() -> None:
         for item in getattr(logger, "filters", ()):
             if isinstance(item, OncePerSecond):
                 item._last.clear()
+                item._held_back.clear()
 
 
 @pytest.fixture(autouse=True)

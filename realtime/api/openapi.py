@@ -39,10 +39,9 @@ INFO: Final[Schema] = {
     "example": "user_count,subscription_count",
 }
 
-
 MEMBER: Final = object_of("id", id=TEXT)
 COUNTS: Final = object_of(user_count=COUNT, subscription_count=COUNT)
-AUTH: Final = object_of("auth", auth=TEXT, channel_data=TEXT, shared_secret=TEXT)
+AUTH: Final = object_of("auth", auth=TEXT, channel_data=TEXT)
 HEALTH: Final = object_of(
     "accepting database layer lease", accepting=FLAG, database=FLAG, layer=FLAG, lease=FLAG
 )
@@ -155,13 +154,7 @@ PATTERNS: Final = (
         "One channel",
         query={"info": INFO},
         answers=as_json(
-            object_of(
-                "occupied",
-                occupied=FLAG,
-                user_count=COUNT,
-                subscription_count=COUNT,
-                cache={"type": "object", "nullable": True},
-            )
+            object_of("occupied", occupied=FLAG, user_count=COUNT, subscription_count=COUNT)
         ),
     ),
     _signed(
@@ -187,10 +180,7 @@ PATTERNS: Final = (
         "The numbers of one channel",
         answers=as_json(
             object_of(
-                "occupied connection_count",
-                occupied=FLAG,
-                user_count=COUNT,
-                connection_count=COUNT,
+                "occupied connection_count", occupied=FLAG, user_count=COUNT, connection_count=COUNT
             )
         ),
         deprecated=True,
@@ -227,9 +217,7 @@ PATTERNS: Final = (
         answers=as_json(object_of("auth user_data", auth=TEXT, user_data=TEXT)),
     ),
     _open(
-        "realtime/up",
-        summary="Does the process answer?",
-        answers=as_json(object_of("up", up=FLAG)),
+        "realtime/up", summary="Does the process answer?", answers=as_json(object_of("up", up=FLAG))
     ),
     _open(
         "realtime/ready",
@@ -269,8 +257,7 @@ PATTERNS: Final = (
         "Close the connections of a user and keep the user out",
         body=in_several_types(
             object_of(
-                reason=REASON,
-                until={"type": "string", "format": "date-time", "nullable": True},
+                reason=REASON, until={"type": "string", "format": "date-time", "nullable": True}
             )
         ),
         answers=as_json(object_of("closed", closed=COUNT)),

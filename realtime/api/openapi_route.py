@@ -9,11 +9,7 @@ from typing import Any, Final
 
 from django.urls import URLPattern, path
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import (
-    OpenApiParameter,
-    OpenApiResponse,
-    extend_schema,
-)
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.views import APIView
 
 Schema = dict[str, Any]

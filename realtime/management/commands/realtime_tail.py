@@ -42,8 +42,7 @@ class Command(BaseCommand):
             "--channel", action="append", default=[], metavar="NAME", help="may be repeated"
         )
         parser.add_argument(
-            "--prefix",
-            help="also the occupied channels that start so, but no presence channel",
+            "--prefix", help="also the occupied channels that start so, but no presence channel"
         )
         parser.add_argument("--events", nargs="+", metavar="EVENT", help="only events so named")
         parser.add_argument("--data", action="store_true", help="print the data of events as well")
