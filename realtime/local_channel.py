@@ -17,7 +17,7 @@ HELD_EVENTS: Final = 1_000
 class LocalChannel:
     """Sockets, those that wait for their success frame, and what they have heard."""
 
-    __slots__ = ("_attendance", "_given", "failures", "group", "held", "joined", "lock", "sockets")
+    __slots__ = ("_given", "attendance", "failures", "group", "held", "joined", "lock", "sockets")
 
     def __init__(self, group: str) -> None:
         self.group = group
@@ -29,7 +29,7 @@ class LocalChannel:
         self.sockets: dict[str, Socket] = {}
         self.held: dict[str, tuple[Socket, list[Envelope]]] = {}
         """Sockets whose success frame is not out yet, and what they are to get after it."""
-        self._attendance: Attendance | None = None
+        self.attendance: Attendance | None = None
         """What the sockets of a presence channel know of its members."""
         self._given: dict[str, int] = {}
         """Sockets that got an event from the cache which may still come by here."""
@@ -62,12 +62,12 @@ class LocalChannel:
         self.sockets.pop(socket.socket_id, None)
         self.held.pop(socket.socket_id, None)
         self._given.pop(socket.socket_id, None)
-        if self._attendance is not None:
-            self._attendance.dismiss(socket.socket_id)
+        if self.attendance is not None:
+            self.attendance.dismiss(socket.socket_id)
 
     def misses(self, news: Announcement) -> bool:
         """Whether a subscriber has not heard *news* about a member."""
-        return self._attendance is not None and self._attendance.misses(news)
+        return self.attendance is not None and self.attendance.misses(news)
 
     def deliver(self, envelope: Envelope) -> int:
         """Hand one event to every subscriber; return how many got it."""
@@ -95,10 +95,10 @@ class LocalChannel:
 
     def _announce(self, envelope: Envelope, news: Announcement) -> int:
         """Tell of a member; the news may be late, or known to some."""
-        if self._attendance is None:
+        if self.attendance is None:
             return 0
         told = 0
-        wanted, own = self._attendance.hear(news)
+        wanted, own = self.attendance.hear(news)
         if wanted or own:
             for socket_id, socket in self.sockets.items():
                 if own.get(socket_id, wanted) and socket_id != envelope.except_socket_id:
@@ -118,10 +118,8 @@ class LocalChannel:
 
     def _unheard(self, socket: Socket, listed: View, held: list[Envelope]) -> list[Envelope]:
         """What of *held* tells a socket with that list of members something new."""
-        if self._attendance is None:
-            self._attendance = Attendance()
+        if self.attendance is None:
+            self.attendance = Attendance()
         news = [envelope.announcement for envelope in held if envelope.announcement is not None]
-        wanted = iter(
-            self._attendance.admit(socket.socket_id, listed, news, first=not self.sockets)
-        )
+        wanted = iter(self.attendance.admit(socket.socket_id, listed, news, first=not self.sockets))
         return [envelope for envelope in held if envelope.announcement is None or next(wanted)]
