@@ -17,18 +17,20 @@ Send = Any
 
 
 class Application:
-    """Sends WebSockets to the Pusher consumer and everything else to Django."""
+    """Sends WebSockets and their HTTP fallbacks to the consumer, everything else to Django."""
 
     def __init__(self) -> None:
         self._django = get_django_application()
         # Only now: the routes import models, which need the apps to be loaded.
         from channels.routing import URLRouter
 
+        from realtime.fallback.application import Fallback, is_fallback
         from realtime.lifespan import lifespan, prepare
         from realtime.routing import websocket_urlpatterns
 
         self._lifespan, self._prepare = lifespan, prepare
         self._websocket = URLRouter(websocket_urlpatterns)
+        self._fallback, self._is_fallback = Fallback(), is_fallback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -37,6 +39,8 @@ class Application:
                 await self._websocket(scope, receive, send)
             case "lifespan":
                 await self._lifespan(receive, send)
+            case _ if self._is_fallback(scope):
+                await self._fallback(scope, receive, send)
             case _:
                 self._prepare()  # for servers that announce no start, such as Daphne
                 await self._django(scope, receive, send)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, KeysView, Mapping
+from collections.abc import Callable, Iterator, KeysView, Mapping
 from typing import Any, Final
 
 from realtime import conf, layer, loops, metrics
@@ -40,6 +40,7 @@ class Hub:
         self._channels: dict[ChannelKey, LocalChannel] = {}
         self._connections: dict[str, dict[str, Socket]] = {}
         self._users: dict[tuple[str, str], dict[str, Socket]] = {}
+        self._readers: dict[str, Callable[[Mapping[str, Any]], None]] = {}
         self.stopping = False
         """Whether new connections should go elsewhere."""
         self.delivered: Counter[str] = Counter()
@@ -59,6 +60,25 @@ class Hub:
     async def stop(self) -> None:
         """Leave the layer.  Sockets are the business of ``drain``."""
         await self._bus.stop()
+
+    async def listen(self, group: str, reader: Callable[[Mapping[str, Any]], None]) -> None:
+        """Give *reader* the messages of a layer group that is no channel; it must not wait.
+
+        Raises:
+            PublishFailed: the layer does not answer.
+        """
+        await self.start()
+        self._readers[group] = reader
+        await self._bus.join(group)
+
+    async def unlisten(self, group: str) -> None:
+        """The opposite of ``listen``, also of one that failed.
+
+        Raises:
+            PublishFailed: the layer does not answer; what still arrives is for nobody here.
+        """
+        self._readers.pop(group, None)
+        await self._bus.part(group)
 
     @property
     def listening(self) -> bool:
@@ -288,6 +308,9 @@ class Hub:
                     self.terminate(
                         message["app"], message["user"], members=bool(message["members"])
                     )
+                case layer.RELAY:
+                    if reader := self._readers.get(message["group"]):
+                        reader(message)
                 case unknown:
                     metrics.count("layer_messages_unreadable")
                     logger.warning("unknown message type %.60r on the channel layer", unknown)

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 EVENT: Final = "realtime.event"
 MARKER: Final = "realtime.marker"
 TERMINATE: Final = "realtime.terminate"
+RELAY: Final = "realtime.relay"
 
 SENT_AT: Final = "at"
 """Key of an event's message: when it was published, in Unix seconds.  Nothing depends on it."""

@@ -42,6 +42,9 @@ class _Stop:
 
     def __init__(self) -> None:
         self._task: asyncio.Task[object] | None = None
+        self.prepared = False
+        self.drains: list[Callable[[float], Awaitable[object]]] = []
+        """Besides that of the hub."""
 
     def listen(self) -> None:
         """Stop on SIGTERM and Ctrl-C, and pass the signal on to the server afterwards."""
@@ -88,11 +91,22 @@ _stops: loops.PerLoop[_Stop] = loops.PerLoop(_Stop)
 
 def prepare() -> None:
     """Make this process listen, send what waits, and stop in order; once per loop."""
-    if _stops.peek() is None:
-        _stops.current().listen()
+    stop = _stops.current()
+    if not stop.prepared:
+        stop.prepared = True
+        stop.listen()
         outbox.current().start()
         courier.current().start()
         loops.spawn(_hear(hub.current()), "hub start")
+
+
+def at_stop(drain: Callable[[float], Awaitable[object]]) -> None:
+    """Have *drain* send clients elsewhere, too, that the hub does not know.
+
+    Args:
+        drain: gets the seconds over which to spread it.
+    """
+    _stops.current().drains.append(drain)
 
 
 async def _hear(local_hub: hub.Hub) -> None:
@@ -126,7 +140,9 @@ async def _stop() -> None:
     if local_ledger is not None:
         local_ledger.drain()
     if local_hub is not None:
-        await local_hub.drain(conf.get().drain_seconds)
+        seconds = conf.get().drain_seconds
+        others = [drain(seconds) for drain in _stops.current().drains]
+        await asyncio.gather(local_hub.drain(seconds), *others)
         with suppress(TimeoutError):
             await asyncio.wait_for(local_hub.deserted(), _CLOSING_SECONDS)
     if local_outbox is not None:

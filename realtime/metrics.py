@@ -72,6 +72,16 @@ COUNTERS: Final = {
         "source",
         ("api", "client", "durable", "presence", "trigger"),
     ),
+    "fallbacks_opened": Counter(
+        "Connections over an HTTP fallback, by the request that opened them.",
+        "transport",
+        ("xhr", "xhr_streaming"),
+    ),
+    "fallback_requests_refused": Counter(
+        "Requests of the HTTP fallbacks that were not served, by status.",
+        "status",
+        ("400", "404", "405", "413", "503"),
+    ),
     "publishes_refused": Counter("Events that the channel layer did not take."),
     "layer_messages_dropped": Counter("Messages that the channel layer dropped unread."),
     "layer_messages_unreadable": Counter("Messages from the channel layer that are none of ours."),

@@ -1,6 +1,7 @@
-"""WebSocket routes, for sites that have an ASGI router of their own.
+"""Routes for sites that have an ASGI router of their own.
 
-The last route takes every other path, so list these after those of the site.
+The last route of the WebSockets takes every other path, so list these after those of the site.
+Those of the fallbacks take nothing else, so list them before Django.
 """
 
 from typing import Any
@@ -8,11 +9,16 @@ from typing import Any
 from django.urls import re_path
 
 from realtime.consumer import PusherConsumer
+from realtime.fallback.application import PATH, Fallback
 
-_serve: Any = PusherConsumer.as_asgi()  # Any: Django's stubs know views only
+# Any: Django's stubs know views only
+_serve: Any = PusherConsumer.as_asgi()
+_fall_back: Any = Fallback()
 
 websocket_urlpatterns: list[Any] = [
     # A prefix before /app/ is what pusher-js calls wsPath.
     re_path(r"^(?:[^/]+/)*app/(?P<key>[^/]+)$", _serve),
     re_path(r"", _serve),
 ]
+
+http_urlpatterns: list[Any] = [re_path(PATH, _fall_back)]

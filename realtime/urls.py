@@ -13,6 +13,7 @@ from realtime.api import (
     metrics_views,
     moderation_views,
     openapi_views,
+    stats_views,
     views,
 )
 
@@ -48,6 +49,8 @@ urlpatterns = [
     re_path(r"^apps/.*\Z", views.NotFoundView.as_view(), name="not-found"),
     path("pusher/auth", auth_views.ChannelAuthView.as_view(), name="channel-auth"),
     path("pusher/user-auth", auth_views.UserAuthView.as_view(), name="user-auth"),
+    path("timeline/v2/jsonp/<int:receiver>", stats_views.jsonp, name="stats-jsonp"),
+    path("timeline/v2/xhr/2", stats_views.xhr, name="stats-xhr"),
     path("realtime/up", health_views.up, name="up"),
     path("realtime/ready", health_views.ready, name="ready"),
     path("realtime/metrics", metrics_views.metrics, name="metrics"),

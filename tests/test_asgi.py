@@ -52,6 +52,11 @@ async def test_websockets_go_to_the_consumer(connect):
     assert (await connect()).socket_id
 
 
+async def test_requests_of_the_fallbacks_go_to_neither(application, process):
+    """Django would answer them with 404."""
+    assert await get(application, "/pusher/app/key/1/abcdefgh/xhr") == (405, b"")
+
+
 async def test_lifespan_is_spoken(application, process):
     server = ApplicationCommunicator(application, {"type": "lifespan"})
     for phase in ("startup", "shutdown"):

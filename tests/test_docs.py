@@ -324,7 +324,7 @@ def test_no_page_names_a_permission_that_does_not_exist(name):
 
 def test_every_url_is_listed():
     routes = {str(pattern.pattern) for pattern in urls.urlpatterns} - {r"^apps/.*\Z"}
-    paths = {"/" + re.sub(r"<(?:str|path):(\w+)>", r"{\1}", route) for route in routes}
+    paths = {"/" + re.sub(r"<(?:str|path|int):(\w+)>", r"{\1}", route) for route in routes}
     named = set(re.findall(r"/[\w{}/.-]+[\w}]", reference("http-api")))
 
     assert paths <= named
@@ -332,7 +332,7 @@ def test_every_url_is_listed():
 
 def test_no_heading_names_a_url_that_does_not_exist():
     routes = {
-        "/" + re.sub(r"<(?:str|path):(\w+)>", r"{\1}", str(p.pattern)) for p in urls.urlpatterns
+        "/" + re.sub(r"<(?:str|path|int):(\w+)>", r"{\1}", str(p.pattern)) for p in urls.urlpatterns
     }
     named = re.findall(r"^### (?:GET|POST) (\S+)$", reference("http-api"), re.MULTILINE)
 

@@ -12,6 +12,7 @@ from realtime import hub as hub_module
 from realtime import metrics
 from realtime.layer import (
     CONTROL_GROUP,
+    RELAY,
     Envelope,
     PublishFailed,
     layer_group,
@@ -728,3 +729,29 @@ async def test_a_clock_that_is_ahead_or_says_nothing_does_no_harm(
     await peer.has("hello")
     assert fan_out.counts == counts
     assert fan_out.total >= 0
+
+
+async def test_a_group_that_is_no_channel_has_a_reader(hub, layer):
+    heard = []
+    await hub.listen("realtime.other", heard.append)
+
+    await layer.group_send("realtime.other", {"type": RELAY, "group": "realtime.other", "n": 1})
+    await until(lambda: heard)
+    await hub.unlisten("realtime.other")
+    await layer.group_send("realtime.control", {"type": RELAY, "group": "realtime.other", "n": 2})
+    await layer.group_send("realtime.control", {"type": "unknown"})
+    await until(lambda: {"type": "unknown"} in layer.received)
+
+    assert [message["n"] for message in heard] == [1]
+    assert "realtime.other" in layer.groups_left
+
+
+async def test_a_reader_that_could_not_listen_leaves_nothing(hub, layer):
+    layer.broken = True
+    with pytest.raises(PublishFailed):
+        await hub.listen("realtime.other", print)
+    layer.repair()
+
+    await hub.unlisten("realtime.other")
+
+    assert "realtime.other" not in layer.groups

@@ -108,6 +108,20 @@ async def test_a_stop_does_not_wait_for_ever(server, connect, monkeypatch):
     assert await server("shutdown") == {"type": "lifespan.shutdown.complete"}
 
 
+async def test_a_stop_sends_those_elsewhere_whom_the_hub_does_not_know(server, configure):
+    configure(DRAIN_SECONDS=3)
+    asked = []
+
+    async def drain(seconds):
+        asked.append(seconds)
+
+    lifespan.at_stop(drain)
+    await server("startup")
+    await server("shutdown")
+
+    assert asked == [3]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_stops_and_then_goes_on_to_the_server(
     process, layer, server_handler, number

@@ -10,6 +10,7 @@ from realtime.api import (
     metrics_views,
     moderation_views,
     openapi_views,
+    stats_views,
     views,
 )
 from realtime.urls import urlpatterns
@@ -34,6 +35,8 @@ PATHS = [
     ),
     ("channel-auth", {}, "/pusher/auth", auth_views.ChannelAuthView),
     ("user-auth", {}, "/pusher/user-auth", auth_views.UserAuthView),
+    ("stats-jsonp", {"receiver": 3}, "/timeline/v2/jsonp/3", stats_views.jsonp),
+    ("stats-xhr", {}, "/timeline/v2/xhr/2", stats_views.xhr),
     ("up", {}, "/realtime/up", health_views.up),
     ("ready", {}, "/realtime/ready", health_views.ready),
     (

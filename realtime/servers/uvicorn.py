@@ -56,11 +56,19 @@ class _Refused(Exception):
     """Raised in a callback of the parser, which uvicorn answers with 400."""
 
 
+def _reset(transport: asyncio.Transport) -> None:
+    """End a connection: neither this process nor the kernel keeps what was unsent."""
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
+
+
 class HTTPProtocol(HttpToolsProtocol):
     """HTTP whose requests come in time or not at all.
 
     A request is due from its first byte on, the first one from the connection on.  How long
     a connection may be idle between two requests is uvicorn's ``--timeout-keep-alive``.
+    ``scope["extensions"]["realtime.abort"]["abort"]`` is that of ``WebSocketProtocol``.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:  # Any: whatever uvicorn passes
@@ -103,6 +111,7 @@ class HTTPProtocol(HttpToolsProtocol):
         if self._due is None:
             self._begin()
         super().on_message_begin()
+        self.scope["extensions"] = {ABORT: {"abort": self.abort}}
 
     def on_headers_complete(self) -> None:
         """Begin to wait for the body.
@@ -142,6 +151,11 @@ class HTTPProtocol(HttpToolsProtocol):
         """The request is here; one that asks for WebSocket leaves nothing behind."""
         self._end()
         super().on_message_complete()
+
+    def abort(self) -> None:
+        """Reset the connection of a client that does not read its response."""
+        if not self.transport.is_closing():
+            _reset(self.transport)
 
     def _announces_body(self) -> bool:
         return any(
@@ -296,12 +310,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def abort(self) -> None:
-        """Reset the connection: neither this process nor the kernel keeps what was unsent."""
-        if self.disconnected:
-            return
-        connection = self.transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.transport.abort()
+        """Reset the connection."""
+        if not self.disconnected:
+            _reset(self.transport)
 
     def _close_for_good(self) -> None:
         """Give the peer the time that uvicorn gives it to answer a close frame."""

@@ -603,6 +603,33 @@ async def test_the_kernel_forgets_an_aborted_peer_too():
             await soon(peer.reader.read())
 
 
+async def test_a_client_that_does_not_read_its_response_loses_its_connection():
+    told = []
+
+    async def stream(scope, receive, send):
+        abort = scope["extensions"][ABORT]["abort"]
+        protocol = abort.__self__
+        squeeze(protocol)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not protocol.flow.write_paused:
+            await send({"type": "http.response.body", "body": b"x" * 16_384, "more_body": True})
+        abort()
+        while (message := await receive())["type"] != "http.disconnect":
+            pass
+        told.append(message["type"])
+        abort()  # too late, and no harm
+
+    async with serving(stream) as site:
+        peer = await site.connect(receive_buffer=4_096)
+        peer.send(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n\r\n")
+        peer.writer.transport.pause_reading()
+        await until(lambda: told and not site.connections)
+        peer.writer.transport.resume_reading()
+
+        with pytest.raises(ConnectionResetError):
+            await soon(peer.reader.read())
+
+
 MISSING = object()
 OVERRIDDEN = {
     HTTPProtocol: {
@@ -618,7 +645,7 @@ OVERRIDDEN = {
 READ = {
     HTTPProtocol: {
         *("send_400_response", "transport", "loop", "headers"),
-        *("flow.read_paused", "parser.should_upgrade", "pipeline", "cycle"),
+        *("flow.read_paused", "parser.should_upgrade", "pipeline", "cycle", "scope"),
     },
     WebSocketProtocol: {
         *("transport", "loop", "disconnected", "read_paused", "frames", "queue", "close_timeout"),

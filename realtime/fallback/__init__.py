@@ -1,0 +1,1 @@
+"""The HTTP transports of pusher-js, streaming and polling, as virtual WebSockets."""
