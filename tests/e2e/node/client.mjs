@@ -43,6 +43,8 @@ serve({
       cluster: "",
       wsHost: hostname,
       wsPort: Number(port),
+      httpHost: hostname,
+      httpPort: Number(port),
       forceTLS: false,
       enabledTransports: ["ws"],
       ...(batches ? batchAuthorizer(url, token) : { channelAuthorization }),
