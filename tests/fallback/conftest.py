@@ -29,6 +29,7 @@ class Request:
         headers: dict[str, str] | None = None,
         query: str = QUERY,
         reads: bool = True,
+        whole: bool = True,
         **scope: Any,
     ) -> None:
         self.status = 0
@@ -37,7 +38,7 @@ class Request:
         self.text = ""
         self._read = 0
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": False})
+        self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": not whole})
         self._changed = asyncio.Event()
         self._reads = asyncio.Event()
         if reads:

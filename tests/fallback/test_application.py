@@ -261,6 +261,24 @@ async def test_messages_for_an_unknown_app_are_refused(new_browser):
     assert await browser.send("{}") == 404
 
 
+async def test_where_no_app_can_be_looked_up_messages_are_refused(new_browser, database):
+    browser = new_browser()
+    browser.path = browser.path.replace(KEY, "perhaps")
+    database.away = True
+
+    assert await browser.send("{}") == 503
+
+
+async def test_a_client_that_is_gone_before_its_messages_are_here_is_not_answered(new_browser):
+    browser = new_browser()
+    request = browser.request("xhr_send", whole=False)
+
+    request.go_away()
+    await soon(request.task)
+
+    assert request.status == 0
+
+
 async def test_a_name_alone_takes_over_nothing(new_browser):
     """Another page that knows it gets a WebSocket of its own, or none."""
     mine = new_browser(session="knownton", headers={"origin": "http://testserver"})

@@ -6,7 +6,7 @@ import pytest
 
 from realtime.fallback import reception
 from realtime.fallback.reception import Reception
-from tests.conftest import soon
+from tests.conftest import soon, until
 
 
 class Source:
@@ -95,11 +95,24 @@ async def test_a_response_as_long_as_pusher_js_reads_gets_nothing_more(source, r
     await stream.take()
     taking = asyncio.create_task(stream.take())
 
+    await until(lambda: stream._woken._waiters)
     stream.wake()
+    await until(lambda: stream._woken._waiters)
     stream.end(broken_off=True)
 
     assert await soon(taking) == ""
     assert source.waiting
+
+
+async def test_one_whose_source_ends_meanwhile_gets_the_rest(source, request_of):
+    stream = request_of()
+    source.waiting += ["x" * (reception.RESPONSE_CHARS + 1), "last words\n"]
+    await stream.take()
+
+    source.over = True
+
+    assert await soon(stream.take()) == "last words\n"
+    assert await soon(stream.take()) == ""
 
 
 async def test_one_that_pusher_js_would_go_on_with_gets_more(source, request_of):
