@@ -41,7 +41,10 @@ INFO: Final[Schema] = {
 
 MEMBER: Final = object_of("id", id=TEXT)
 COUNTS: Final = object_of(user_count=COUNT, subscription_count=COUNT)
-AUTH: Final = object_of("auth", auth=TEXT, channel_data=TEXT)
+CACHED: Final = {**object_of("data ttl", data=TEXT, ttl=COUNT), "nullable": True}
+"""The last event of a cache channel, or ``null``."""
+
+AUTH: Final = object_of("auth", auth=TEXT, channel_data=TEXT, shared_secret=TEXT)
 HEALTH: Final = object_of(
     "accepting database layer lease", accepting=FLAG, database=FLAG, layer=FLAG, lease=FLAG
 )
@@ -154,7 +157,13 @@ PATTERNS: Final = (
         "One channel",
         query={"info": INFO},
         answers=as_json(
-            object_of("occupied", occupied=FLAG, user_count=COUNT, subscription_count=COUNT)
+            object_of(
+                "occupied",
+                occupied=FLAG,
+                user_count=COUNT,
+                subscription_count=COUNT,
+                cache=CACHED,
+            )
         ),
     ),
     _signed(
