@@ -55,7 +55,7 @@ async def aby_key(key: str) -> App | None:
     found = _configured().by_key.get(key)
     if found is not None:
         return found
-    rows = _fresh_rows() or await database_sync_to_async(_read_rows)()
+    rows = _fresh_rows() or await database_sync_to_async(_current_rows)()
     return rows.by_key.get(key)
 
 
@@ -168,8 +168,12 @@ def _app_of(row: Application) -> App:
 
 def _index(apps: Iterable[App]) -> _Rows:
     listed = list(apps)
+    by_key = {app.key: app for app in listed}
+    for app in listed:
+        for token in app.tokens:  # a key about to be retired never hides one in use
+            by_key.setdefault(token.key, app)
     return _Rows(
-        {token.key: app for app in listed for token in app.tokens},
+        by_key,
         {app.id: app for app in listed},
         time.monotonic(),
     )

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from channels.consumer import AsyncConsumer
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from realtime import (
     addresses,
@@ -111,7 +111,7 @@ class PusherConsumer(AsyncConsumer):
             raise PathNotFound
         try:
             app = await applications.aby_key(key)
-        except DatabaseError as error:
+        except (DatabaseError, InterfaceError) as error:
             logger.error("an app could not be looked up: %s", error)
             metrics.count("over_capacity", reason="database")
             raise OverCapacity from None
@@ -318,7 +318,7 @@ class PusherConsumer(AsyncConsumer):
         total = self._hub.subscriptions(self._app.id, channel)
         self._ledger.occupy(self._app.id, channel, total)
         if self._app.subscription_counts and kind is not Kind.PRESENCE:
-            counts.current().changed(self._app.id, channel)
+            counts.current().changed(self._app, channel)
 
     def _record_leave(self, channel: str, user_id: str) -> None:
         self._ledger.leave(LeaveTransition(self._app.id, channel, self._socket.socket_id, user_id))
@@ -366,7 +366,7 @@ class PusherConsumer(AsyncConsumer):
             await watchlists.current().watch(self._app.id, user_ids, self._socket)
         except PublishFailed as error:
             await self._send_away(error)
-        except DatabaseError as error:
+        except (DatabaseError, InterfaceError, TimeoutError) as error:
             await self._send_away(PresenceUnavailable(f"a watchlist could not be read: {error}"))
 
     # ---- time and end ---------------------------------------------------------------

@@ -18,14 +18,19 @@ from realtime import conf, layer, loops, metrics
 from realtime.layer import Envelope, PublishFailed
 from realtime.logs import OncePerSecond
 from realtime.presence import census, ledger
+from realtime.protocol.app import App
 from realtime.protocol.facts import Fact
 from realtime.protocol.messages import encode_subscription_count
+from realtime.webhooks import facts
 
 logger = logging.getLogger(__name__)
 logger.addFilter(OncePerSecond())
 
 CROWD: Final = 100
 """Pusher docs: up to so many subscribers are told of every change."""
+
+RETRY_SECONDS: Final = 1
+"""Ours: the pause after the rows could not be read, or the layer did not take the counts."""
 
 CROWD_SECONDS: Final = 5
 """Pusher docs: how often the others are told."""
@@ -37,51 +42,57 @@ class Counts:
     """Tells what changed in this process; made by ``current()``."""
 
     def __init__(self) -> None:
-        self._changed: set[ChannelKey] = set()
+        self._changed: dict[ChannelKey, App] = {}
         self._later: set[ChannelKey] = set()
-        """Crowded channels that are told when it is time."""
+        """Channels that are told when it is time."""
         self._teller: asyncio.Task[object] | None = None
 
-    def changed(self, app_id: str, channel: str) -> None:
+    def changed(self, app: App, channel: str) -> None:
         """Somebody subscribed or unsubscribed here."""
-        self._changed.add((app_id, channel))
+        self._changed[app.id, channel] = app
         if self._teller is None:
             self._teller = loops.spawn(self._tell_all(), "subscription counts")
 
     async def _tell_all(self) -> None:
+        changed: dict[ChannelKey, App] = {}
         try:
             while self._changed:
-                changed, self._changed = self._changed, set()
+                changed, self._changed = self._changed, {}
                 await ledger.current().flushed()
                 await self._tell(changed)
-        except (DatabaseError, InterfaceError, PublishFailed) as error:
-            logger.warning("subscribers are not told how many they are: %s", error)
+        except (DatabaseError, InterfaceError, PublishFailed, TimeoutError) as error:
+            logger.warning("subscribers are not told how many they are, yet: %s", error)
+            for key, app in changed.items():
+                self._again(key, app, RETRY_SECONDS)
         finally:
             self._teller = None
 
-    async def _tell(self, changed: set[ChannelKey]) -> None:
-        totals = await database_sync_to_async(_totals)(changed)
+    async def _tell(self, changed: dict[ChannelKey, App]) -> None:
+        totals = await database_sync_to_async(_totals, thread_sensitive=False)(set(changed))
         told = []
         for key, total in totals.items():
             if total <= CROWD or await _is_time(key):
                 told.append(Envelope(*key, encode_subscription_count(key[1], total)))
-                app_id, channel = key
-                ledger.current().tell(
-                    Fact(
-                        app_id=app_id,
-                        kind="subscription_count",
-                        channel=channel,
-                        subscription_count=total,
-                    )
-                )
-            elif key not in self._later:
-                self._later.add(key)
-                asyncio.get_running_loop().call_later(CROWD_SECONDS, self._tell_later, key)
-        await layer.publish(told)
+                if facts.wanted(changed[key], "subscription_count", key[1]):
+                    ledger.current().tell(_fact(key, total))
+            else:
+                self._again(key, changed[key], CROWD_SECONDS)
+        await layer.publish(told, source="presence")
 
-    def _tell_later(self, key: ChannelKey) -> None:
-        self._later.discard(key)
-        self.changed(*key)
+    def _again(self, key: ChannelKey, app: App, seconds: float) -> None:
+        def tell() -> None:
+            self._later.discard(key)
+            self.changed(app, key[1])
+
+        if key not in self._later:
+            self._later.add(key)
+            asyncio.get_running_loop().call_later(seconds, tell)
+
+
+def _fact(key: ChannelKey, total: int) -> Fact:
+    app_id, channel = key
+    kind = "subscription_count"
+    return Fact(app_id=app_id, kind=kind, channel=channel, subscription_count=total)
 
 
 def _totals(keys: set[ChannelKey]) -> dict[ChannelKey, int]:
@@ -93,9 +104,13 @@ def _totals(keys: set[ChannelKey]) -> dict[ChannelKey, int]:
     return totals
 
 
-@database_sync_to_async
-def _is_time(key: ChannelKey) -> bool:
-    """Whether no process told that crowd within the last seconds."""
+async def _is_time(key: ChannelKey) -> bool:
+    """Whether no process told that crowd within the last seconds, as far as the cache knows."""
+    async with asyncio.timeout(conf.get().publish_timeout_seconds):
+        return await database_sync_to_async(_takes_turn, thread_sensitive=False)(key)
+
+
+def _takes_turn(key: ChannelKey) -> bool:
     name = layer.layer_group(*key).replace("realtime.", "realtime.counted.")
     try:
         cache = caches[conf.get().cache]

@@ -7,12 +7,13 @@ the layer or from both, and ``Kept`` takes the repeat away.
 Source: Pusher docs, "Cache channels".
 """
 
+import asyncio
 import hashlib
 import json
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from channels.db import database_sync_to_async
@@ -50,16 +51,15 @@ class Kept:
         came = [envelope.kept_at for envelope in held if envelope.kept_at is not None]
         if not self.at:
             return texts if came else [encode_cache_miss(self.channel), *texts]
-        if self.at in came:
-            return texts
-        if came and self.at > max(came):
-            return [*texts, self.text]
+        if came and self.at >= min(came):
+            return texts  # the others, and the one of the cache, come by here
         return [self.text, *texts]
 
-    @property
-    def may_come_again(self) -> bool:
-        """Whether the event is so new that it may still be on its way through the layer."""
-        return time.time_ns() - self.at < TRAVEL_NANOSECONDS
+    def may_come_again(self, held: Sequence[Envelope]) -> bool:
+        """Whether the event was given and is so new that it may still be on its way here."""
+        came = [envelope.kept_at for envelope in held if envelope.kept_at is not None]
+        on_its_way = time.time_ns() - self.at < TRAVEL_NANOSECONDS
+        return on_its_way and not (came and self.at >= min(came))
 
     @property
     def data(self) -> str:
@@ -73,9 +73,14 @@ class Kept:
         return max(0, conf.get().cache_seconds - (time.time_ns() - self.at) // 10**9)
 
 
-def stamp(channel: str) -> int | None:
-    """``Envelope.kept_at`` of an event published now; ``None`` where none is kept."""
-    return time.time_ns() if is_cache_channel(channel) else None
+def stamped(envelopes: Iterable[Envelope]) -> list[Envelope]:
+    """*envelopes* with the time at which they are kept, which is now, where they are."""
+    return [
+        replace(envelope, kept_at=time.time_ns())
+        if is_cache_channel(envelope.channel)
+        else envelope
+        for envelope in envelopes
+    ]
 
 
 def keep(envelopes: Iterable[Envelope]) -> None:
@@ -103,8 +108,24 @@ def read(app_id: str, channel: str) -> Kept:
     return Kept(channel, int(at), text) if at.isdecimal() else Kept(channel)
 
 
-akeep = database_sync_to_async(keep, thread_sensitive=False)
-aread = database_sync_to_async(read, thread_sensitive=False)
+async def akeep(envelopes: Sequence[Envelope]) -> None:
+    """``keep`` for coroutines; a cache that hangs is left alone after a while."""
+    if any(envelope.kept_at is not None for envelope in envelopes):
+        try:
+            async with asyncio.timeout(conf.get().publish_timeout_seconds):
+                await database_sync_to_async(keep, thread_sensitive=False)(envelopes)
+        except TimeoutError as error:
+            _note(error)
+
+
+async def aread(app_id: str, channel: str) -> Kept:
+    """``read`` for coroutines; a cache that hangs has nothing."""
+    try:
+        async with asyncio.timeout(conf.get().publish_timeout_seconds):
+            return await database_sync_to_async(read, thread_sensitive=False)(app_id, channel)
+    except TimeoutError as error:
+        _note(error)
+        return Kept(channel)
 
 
 def _cache() -> BaseCache:

@@ -51,7 +51,7 @@ class LocalChannel:
         texts = [envelope.text for envelope in held]
         if kept is not None:
             texts = kept.before(held)
-            if kept.may_come_again:
+            if kept.may_come_again(held):
                 self._given[socket.socket_id] = kept.at
         for text in texts:
             socket.push(text)
@@ -107,10 +107,10 @@ class LocalChannel:
         return told
 
     def _deliver_kept(self, envelope: Envelope, kept_at: int) -> int:
-        """Deliver an event that some sockets may have from the cache already."""
+        """Deliver an event that some sockets have from the cache already, or a later one."""
         told = 0
         for socket_id, socket in self.sockets.items():
-            if socket_id != envelope.except_socket_id and self._given.get(socket_id) != kept_at:
+            if socket_id != envelope.except_socket_id and self._given.get(socket_id, -1) < kept_at:
                 socket.push(envelope.text)
                 told += 1
         self._given = {key: at for key, at in self._given.items() if at > kept_at}

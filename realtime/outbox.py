@@ -271,9 +271,10 @@ async def _send(claimed: Claim) -> None:
             async with turns:
                 if time.monotonic() > claimed.until:
                     return
-                envelope = _envelope(entry)
-                if envelope.kept_at is not None:
-                    await last_events.akeep([envelope])
+                [envelope] = last_events.stamped([_envelope(entry)])
+                await last_events.akeep([envelope])
+                if time.monotonic() > claimed.until:
+                    return
                 try:
                     await layer.publish([envelope], source="durable")
                 except PublishFailed as error:
@@ -384,7 +385,6 @@ def _envelope(entry: OutboxEntry) -> Envelope:
         entry.channel,
         entry.text,
         entry.except_socket_id or None,
-        kept_at=last_events.stamp(entry.channel),
     )
 
 

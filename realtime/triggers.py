@@ -194,14 +194,7 @@ def encode(
     if socket_id is not None and not is_socket_id(socket_id):
         raise InvalidTrigger("Invalid socket_id")
     return [
-        Envelope(
-            app.id,
-            name,
-            encode_event(event_name, name, data),
-            socket_id,
-            kept_at=last_events.stamp(name),
-        )
-        for name in names
+        Envelope(app.id, name, encode_event(event_name, name, data), socket_id) for name in names
     ]
 
 
@@ -219,6 +212,7 @@ def send_now(envelopes: Sequence[Envelope], *, source: str = "trigger") -> None:
     """Publish from synchronous code; see ``layer.publish``."""
     if loops.home() is None and layer.is_in_memory():
         _warn_that_nobody_listens()
+    envelopes = last_events.stamped(envelopes)
     last_events.keep(envelopes)
     loops.from_sync(functools.partial(layer.publish, envelopes, source=source))
 
@@ -239,6 +233,7 @@ async def _asend(envelopes: Sequence[Envelope], *, durable: bool) -> None:
     if durable:
         await database_sync_to_async(outbox.add)(envelopes)
     else:
+        envelopes = last_events.stamped(envelopes)
         await last_events.akeep(envelopes)
         await layer.publish(envelopes)
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from channels.db import database_sync_to_async
 
-from realtime import hub, loops
+from realtime import conf, hub, loops
 from realtime.models import Member
 from realtime.protocol.messages import encode_watchlist_events
 from realtime.sockets import Socket
@@ -49,7 +49,7 @@ class Watchlists:
 
         Raises:
             PublishFailed: the layer does not answer.
-            DatabaseError: the rows cannot be read.
+            DatabaseError, InterfaceError, TimeoutError: the rows cannot be read.
         """
         self.unwatch(socket)
         if not user_ids:
@@ -63,7 +63,9 @@ class Watchlists:
             self._ears[app_id] = _Ear(self, app_id)
         await self._ears[app_id].listen()
         # Only now: what changes from here on is heard.
-        for user_id, version, present in await database_sync_to_async(_rows)(app_id, user_ids):
+        async with asyncio.timeout(conf.get().join_seconds):
+            rows = await database_sync_to_async(_rows, thread_sensitive=False)(app_id, user_ids)
+        for user_id, version, present in rows:
             self.hear(app_id, user_id, version, online=present)
         if self._lists.get(socket.socket_id) is user_ids:
             self._unread.discard(socket.socket_id)

@@ -63,6 +63,14 @@ def test_a_row_is_an_app(row):
     assert applications.by_key("row-old-key") == app
 
 
+def test_an_old_key_hides_no_key_in_use_and_needs_its_secret(row):
+    Application.objects.create(app_id="8", name="Thief", old_key="row-key", old_secret="x")
+    Application.objects.create(app_id="7", name="Half", old_key="half")
+
+    assert applications.by_key("row-key").id == "9"
+    assert applications.by_key("half") is None
+
+
 def test_a_row_that_nobody_can_read_stops_nobody(row, caplog):
     Application.objects.filter(pk=row.pk).update(limits={"NOTHING": 1})
 

@@ -103,7 +103,8 @@ async def test_a_cache_that_is_away_keeps_nobody_from_being_told(
     assert metrics.snapshot()["realtime_cache_failures_total"][""] == before + 1
 
 
-async def test_a_layer_that_is_away_is_logged(connect, layer, caplog):
+async def test_what_the_layer_did_not_take_is_told_again(connect, layer, caplog, monkeypatch):
+    monkeypatch.setattr(counts, "RETRY_SECONDS", 0.05)
     first, second = await connect(), await connect()
     await first.subscribe("room")
     await second.subscribe("room")
@@ -112,3 +113,5 @@ async def test_a_layer_that_is_away_is_logged(connect, layer, caplog):
     await first.say("pusher:unsubscribe", {"channel": "room"})
 
     await until(lambda: "subscribers are not told how many they are" in caplog.text)
+    layer.repair()
+    await until(lambda: told(layer)[-1:] == [("room", 1)])

@@ -1,14 +1,16 @@
 """The last event of a cache channel, given to those who come later."""
 
+import threading
 import time
 
 import pytest
 from django.core.cache import cache
+from django.core.cache.backends.locmem import LocMemCache
 
 from realtime import last_events
 from realtime.last_events import Kept
 from realtime.layer import Envelope
-from tests.conftest import ID
+from tests.conftest import ID, PATIENCE, soon
 
 CHANNEL = "cache-prices"
 
@@ -37,7 +39,7 @@ MISS = '{"event":"pusher:cache_miss","channel":"cache-prices","data":"{}"}'
         (Kept(CHANNEL, 10, "e1"), [event(2, 20)], ["e1", "e2"]),
         (Kept(CHANNEL, 20, "e2"), [event(1, 10), event(2, 20)], ["e1", "e2"]),
         (Kept(CHANNEL, 20, "e2"), [event(2, 20), event(3, 30)], ["e2", "e3"]),
-        (Kept(CHANNEL, 20, "e2"), [event(1, 10)], ["e1", "e2"]),  # e2 is still on its way
+        (Kept(CHANNEL, 20, "e2"), [event(1, 10)], ["e1"]),  # e2 is still on its way
         (Kept(CHANNEL, 10, "e1"), [event(0), event(1, 10)], ["e0", "e1"]),
     ],
 )
@@ -45,9 +47,11 @@ def test_every_event_is_given_once_and_in_order(kept, held, given):
     assert kept.before(held) == given
 
 
-def test_only_cache_channels_have_events_that_are_kept():
-    assert last_events.stamp("room") is None
-    assert abs(last_events.stamp(CHANNEL) - time.time_ns()) < 10**9
+def test_only_events_of_cache_channels_are_kept():
+    room, prices = last_events.stamped([Envelope(ID, "room", "e"), event(1)])
+
+    assert room.kept_at is None
+    assert abs(prices.kept_at - time.time_ns()) < 10**9
 
 
 def test_the_last_event_is_kept_under_the_name_of_its_channel_and_app():
@@ -58,10 +62,14 @@ def test_the_last_event_is_kept_under_the_name_of_its_channel_and_app():
     assert last_events.read("404", CHANNEL) == Kept(CHANNEL)
 
 
-def test_an_event_may_come_again_while_it_is_new():
-    assert Kept(CHANNEL, time.time_ns(), "e").may_come_again
-    assert not Kept(CHANNEL, time.time_ns() - 31 * 10**9, "e").may_come_again
-    assert not Kept(CHANNEL).may_come_again
+def test_an_event_that_was_given_may_come_again_while_it_is_new():
+    now = time.time_ns()
+
+    assert Kept(CHANNEL, now, "e").may_come_again([])
+    assert Kept(CHANNEL, now, "e").may_come_again([event(2, now + 1)])
+    assert not Kept(CHANNEL, now, "e").may_come_again([event(1, now - 1)])  # it was not given
+    assert not Kept(CHANNEL, now - 31 * 10**9, "e").may_come_again([])
+    assert not Kept(CHANNEL).may_come_again([])
 
 
 def test_an_event_tells_its_data_and_for_how_long_it_is_kept():
@@ -94,3 +102,40 @@ def test_what_somebody_else_put_there_is_no_event(strange):
     cache.set(key, strange)
 
     assert last_events.read(ID, CHANNEL) == Kept(CHANNEL)
+
+
+@pytest.fixture
+def hanging(settings, configure):
+    """A cache that does not answer until the test is over."""
+    settings.CACHES = {"hanging": {"BACKEND": "tests.test_last_events.HangingCache"}}
+    configure(CACHE="hanging", PUBLISH_TIMEOUT_SECONDS=0.05)
+    HangingCache.over.clear()
+    yield
+    HangingCache.over.set()
+
+
+class HangingCache(LocMemCache):
+    over = threading.Event()
+
+    def __init__(self, *arguments):
+        super().__init__("hanging", {})
+
+    def get(self, *arguments, **options):
+        self.over.wait(PATIENCE)
+
+    def set_many(self, *arguments, **options):
+        self.over.wait(PATIENCE)
+
+
+async def test_a_cache_that_hangs_holds_nobody_up(hanging, counted):
+    await soon(last_events.akeep([event(1, 10)]))
+    assert await soon(last_events.aread(ID, CHANNEL)) == Kept(CHANNEL)
+
+    assert counted("cache_failures") == 2
+    HangingCache.over.set()
+
+
+async def test_events_that_are_not_kept_do_not_ask_the_cache(hanging, counted):
+    await last_events.akeep([event(1)])
+
+    assert counted("cache_failures") == 0

@@ -116,6 +116,12 @@ class Application(models.Model):
                 read(getattr(self, name))
             except ImproperlyConfigured as error:
                 raise ValidationError({name: str(error)}) from None
+        if bool(self.old_key) != bool(self.old_secret):
+            raise ValidationError(_("An old key has an old secret."))
+        keys = {self.key, self.old_key} - {""}
         for app in conf.get().configured_apps():
-            if self.app_id == app.id or self.key in {token.key for token in app.tokens}:
+            if self.app_id == app.id or keys & {token.key for token in app.tokens}:
                 raise ValidationError(_("The settings have an app with this id or key."))
+        others = Application.objects.exclude(pk=self.pk)
+        if others.filter(models.Q(key__in=keys) | models.Q(old_key__in=keys)).exists():
+            raise ValidationError(_("Another app has this key."))

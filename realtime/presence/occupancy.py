@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from realtime.models import ChannelState, Occupancy
@@ -36,10 +36,13 @@ def write(server_id: UUID, items: Sequence[Occupy]) -> dict[Channel, bool]:
     if not latest:
         return {}
     held = Occupancy.objects.filter(server=server_id, channel__in={name for _, name in latest})
-    before = set(held.values_list("app_id", "channel")) & latest.keys()
+    rows = {
+        (app_id, name): key for app_id, name, key in held.values_list("app_id", "channel", "pk")
+    }
+    before = rows.keys() & latest.keys()
     gone = {key for key in before if not latest[key]}
     if gone:
-        Occupancy.objects.filter(_any_of(gone), server=server_id).delete()
+        Occupancy.objects.filter(pk__in=[rows[key] for key in gone]).delete()
     Occupancy.objects.bulk_create(
         [
             Occupancy(server_id=server_id, app_id=key[0], channel=key[1], subscriptions=total)
@@ -140,10 +143,3 @@ def _flip(
         if keys:
             ChannelState.objects.filter(pk__in=keys).update(occupied=occupied)
     return changed
-
-
-def _any_of(channels: Iterable[Channel]) -> Q:
-    found = Q()
-    for app_id, channel in channels:
-        found |= Q(app_id=app_id, channel=channel)
-    return found

@@ -121,5 +121,5 @@ class App:
     @property
     def tokens(self) -> tuple[Token, ...]:
         """The pairs of key and secret that are accepted, the oldest first."""
-        old = (Token(self.old_key, self.old_secret),) if self.old_key else ()
+        old = (Token(self.old_key, self.old_secret),) if self.old_key and self.old_secret else ()
         return (*old, Token(self.key, self.secret))

@@ -63,3 +63,28 @@ def test_keys_are_rotated_and_retired():
     app.retire()
 
     assert (app.old_key, app.old_secret) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"old_key": "alone"},
+        {"old_secret": "alone"},
+        {"old_key": "taken", "old_secret": "x"},
+        {"old_key": "278d425bdf160c739803", "old_secret": "x"},  # of the settings
+        {"key": "taken-before"},
+    ],
+)
+def test_a_key_belongs_to_one_app(changes):
+    Application.objects.create(
+        app_id="1", name="First", key="taken", old_key="taken-before", old_secret="y"
+    )
+
+    with pytest.raises(ValidationError):
+        Application(app_id="2", name="Second", **changes).full_clean()
+
+
+def test_an_app_may_be_saved_again():
+    app = Application.objects.create(app_id="1", name="First", old_key="o", old_secret="p")
+
+    app.full_clean()
