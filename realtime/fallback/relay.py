@@ -27,7 +27,7 @@ from realtime.protocol.messages import encode_error
 
 logger = logging.getLogger(__name__)
 
-ANSWER_SECONDS: Final = 0.25
+ANSWER_SECONDS: Final = 0.5
 """Ours: what a new client waits longer at most, and an owner has to say that it is there."""
 
 ARRIVAL_SECONDS: Final = 15

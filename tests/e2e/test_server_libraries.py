@@ -11,6 +11,7 @@ import pusher as pusher_http
 import pytest
 from pusher.errors import PusherBadAuth, PusherBadRequest, PusherBadStatus, PusherForbidden
 
+from realtime.applications import FRESH_SECONDS
 from tests.conftest import hmac_hex
 from tests.e2e.conftest import http_library
 from tests.e2e.nodejs import SCRIPTS, LibraryError, Node
@@ -75,9 +76,22 @@ def disabled(unique):
         fields = f"app_id={app.id!r}, name='Off', key={app.key!r}, secret={app.secret!r}"
         code = f"Application.objects.create({fields}, enabled=False)"
         manage(site.environment, "shell", "-c", f"from realtime.models import Application; {code}")
+        deadline = time.monotonic() + FRESH_SECONDS + 5
+        while not is_known(app, site):
+            assert time.monotonic() < deadline
         return app
 
     return make
+
+
+def is_known(app, site):
+    """Whether the process that is called has read the rows again."""
+    try:
+        http_library(app, site.last).channels_info()
+    except PusherForbidden:
+        return True
+    except PusherBadAuth:
+        return False
 
 
 def webhook(site, **changes):
