@@ -32,8 +32,8 @@ from realtime.logs import OncePerSecond
 from realtime.models import Member
 from realtime.presence import ledger
 from realtime.presence.ledger import PresenceUnavailable
-from realtime.presence.store import Join as JoinTransition
-from realtime.presence.store import Leave as LeaveTransition
+from realtime.presence.transitions import Join as JoinTransition
+from realtime.presence.transitions import Leave as LeaveTransition
 from realtime.protocol import messages
 from realtime.protocol.admission import check_handshake
 from realtime.protocol.app import App
@@ -240,8 +240,8 @@ class PusherConsumer(AsyncConsumer):
                     self._socket.push(text)
                     if refused:
                         metrics.count("messages_refused", reason=refused)
-                case Join(channel, member):
-                    await self._join(channel, member)
+                case Join():
+                    await self._join(effect)
                 case Leave(channel, member):
                     self._leave(channel, member)
                 case Publish():
@@ -255,8 +255,8 @@ class PusherConsumer(AsyncConsumer):
                 case Close(code, reason):
                     self._socket.close(code, reason)
 
-    async def _join(self, channel: str, member: messages.Member | None) -> None:
-        app_id = self._app.id
+    async def _join(self, wish: Join) -> None:
+        app_id, channel, member = self._app.id, wish.channel, wish.member
         try:
             await self._hub.join(app_id, channel, self._socket)
             # Only now: what is published from here on is held, so none falls between.
@@ -272,6 +272,7 @@ class PusherConsumer(AsyncConsumer):
                         self._socket.socket_id,
                         member,
                         self._app.limits.presence_members,
+                        wish.from_sign_in,
                     )
                 )
         except (PublishFailed, PresenceUnavailable) as error:
@@ -347,7 +348,7 @@ class PusherConsumer(AsyncConsumer):
         self._user_id = user_id
         self._hub.identify(user_id, self._socket)
         joining = JoinTransition(
-            self._app.id, Member.ONLINE, self._socket.socket_id, user.member, None
+            self._app.id, Member.ONLINE, self._socket.socket_id, user.member, None, True
         )
         try:
             await self._ledger.join(joining)

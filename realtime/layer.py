@@ -77,7 +77,7 @@ class Envelope:
         }
         if self.announcement is not None:
             news = self.announcement
-            message["member"] = [news.user_id, news.version, news.present]
+            message["member"] = [news.user_id, news.version, news.present, news.shown_since]
         if self.kept_at is not None:
             message["kept"] = self.kept_at
         return message
@@ -95,11 +95,16 @@ class Envelope:
             message["channel"],
             message["text"],
             message.get("except"),
-            None
-            if member is None
-            else Announcement(str(member[0]), int(member[1]), bool(member[2])),
+            None if member is None else _announcement(*member),
             None if kept_at is None else int(kept_at),
         )
+
+
+def _announcement(
+    user_id: object, version: str | int, present: object, shown_since: str | int = 0
+) -> Announcement:
+    # A process of the version before this one does not say since when.
+    return Announcement(str(user_id), int(version), bool(present), int(shown_since))
 
 
 def channel_layer() -> BaseChannelLayer:

@@ -1,13 +1,15 @@
 """The subscribers of one channel in one process, and what each of them gets."""
 
 import asyncio
+from dataclasses import replace
 from typing import Final
 
 from realtime import metrics
 from realtime.last_events import Kept
 from realtime.layer import Envelope
-from realtime.protocol.attendance import Announcement, Attendance, View
+from realtime.protocol.attendance import Announcement, Attendance, Heard, View
 from realtime.protocol.errors import OverCapacity
+from realtime.protocol.messages import encode_member_removed
 from realtime.sockets import Socket
 
 HELD_EVENTS: Final = 1_000
@@ -100,10 +102,12 @@ class LocalChannel:
         told = 0
         wanted, own = self.attendance.hear(news)
         if wanted or own:
+            texts = {heard: [part.text for part in _told(envelope, heard)] for heard in Heard}
             for socket_id, socket in self.sockets.items():
-                if own.get(socket_id, wanted) and socket_id != envelope.except_socket_id:
-                    socket.push(envelope.text)
-                    told += 1
+                if socket_id != envelope.except_socket_id:
+                    for text in texts[own.get(socket_id, wanted)]:
+                        socket.push(text)
+                        told += 1
         return told
 
     def _deliver_kept(self, envelope: Envelope, kept_at: int) -> int:
@@ -122,4 +126,20 @@ class LocalChannel:
             self.attendance = Attendance()
         news = [envelope.announcement for envelope in held if envelope.announcement is not None]
         wanted = iter(self.attendance.admit(socket.socket_id, listed, news, first=not self.sockets))
-        return [envelope for envelope in held if envelope.announcement is None or next(wanted)]
+        return [
+            part
+            for envelope in held
+            for part in _told(envelope, next(wanted) if envelope.announcement else Heard.CHANGE)
+        ]
+
+
+def _told(envelope: Envelope, heard: Heard) -> tuple[Envelope, ...]:
+    """What a socket is sent of news about a member.
+
+    The protocol has no news that a member shows something else.  Clients take a departure
+    and an arrival, in this order, for it.
+    """
+    if heard is Heard.RENEWAL and envelope.announcement is not None:
+        text = encode_member_removed(envelope.channel, envelope.announcement.user_id)
+        return replace(envelope, text=text), envelope
+    return (envelope,) if heard else ()

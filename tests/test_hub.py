@@ -21,7 +21,7 @@ from realtime.layer import (
 )
 from realtime.protocol import messages
 from realtime.protocol.attendance import Announcement, View
-from realtime.protocol.messages import encode_event
+from realtime.protocol.messages import encode_event, encode_member_removed
 from tests.conftest import ID, LateLayer, MarkerlessLayer, Peer, soon, until
 
 ROOM = layer_group(ID, "room")
@@ -418,6 +418,22 @@ async def test_news_is_kept_from_its_cause_and_held_for_those_who_wait(hub, subs
 
     await waiting.has("+u1")
     await cause.has("+u2")
+
+
+async def test_a_member_that_shows_something_else_goes_and_comes(hub, subscribe):
+    observer = await subscribe(Peer("1.1"), listed=View({"u1": 4}))
+    joiner = await subscribe(Peer("1.2"), listed=View({"u1": 5}))
+    waiting = Peer("1.3")
+    await soon(hub.join(ID, "room", waiting.socket))
+    departure = encode_member_removed("room", "u1")
+
+    hub.deliver(event("+u1", announcement=Announcement("u1", 5, True, 5)))
+    hub.release(ID, "room", waiting.socket, View({"u1": 4}))
+    hub.deliver(event("bye"))
+
+    await observer.has(departure, "+u1", "bye")
+    await waiting.has(departure, "+u1", "bye")
+    await joiner.has("bye")
 
 
 async def test_an_ordinary_event_reaches_a_joiner_ahead_of_the_others(hub, subscribe):

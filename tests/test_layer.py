@@ -84,15 +84,28 @@ def test_group_names_tell_apps_and_channels_apart():
     [
         Envelope("3", "room", "text"),
         Envelope("3", "room", "text", "1.1"),
-        Envelope("3", "presence-room", "text", None, Announcement("u1", 7, present=True)),
+        Envelope("3", "presence-room", "text", None, Announcement("u1", 7, True, 5)),
     ],
 )
 def test_an_envelope_survives_its_journey(envelope):
     assert Envelope.of(envelope.message()) == envelope
 
 
+def test_since_when_a_member_shows_something_survives_its_journey():
+    envelope = Envelope("3", "presence-room", "text", None, Announcement("u1", 7, True, 5))
+
+    assert Envelope.of(envelope.message()).announcement.shown_since == 5
+
+
+def test_a_process_of_the_version_before_is_understood():
+    message = Envelope("3", "presence-room", "text", None, Announcement("u1", 7, True)).message()
+    del message["member"][3:]
+
+    assert Envelope.of(message).announcement == Announcement("u1", 7, True)
+
+
 def test_the_wire_between_processes_is_fixed():
-    envelope = Envelope("3", "room", "text", "1.1", Announcement("u1", 7, present=True))
+    envelope = Envelope("3", "room", "text", "1.1", Announcement("u1", 7, True, 5))
 
     assert envelope.message() == {
         "type": "realtime.event",
@@ -100,7 +113,7 @@ def test_the_wire_between_processes_is_fixed():
         "channel": "room",
         "text": "text",
         "except": "1.1",
-        "member": ["u1", 7, True],
+        "member": ["u1", 7, True, 5],
     }
 
 

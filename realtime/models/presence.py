@@ -35,6 +35,10 @@ class RealtimeUser(models.Model):
     app_id = models.CharField(_("app id"), max_length=20)
     user_id = models.CharField(_("user id"), max_length=STORED_NAME_CHARS)
     user_info = models.TextField(_("user info"), null=True, blank=True)  # noqa: DJ001 - as signed
+    user_info_override = models.TextField(  # noqa: DJ001 - empty text is no JSON
+        _("user info of the server"), null=True, blank=True
+    )
+    """Set through the server: shown in place of what later sign-ins say."""
     first_seen_at = models.DateTimeField(_("first seen"), default=timezone.now)
     last_seen_at = models.DateTimeField(_("last seen"), default=timezone.now)
     banned_at = models.DateTimeField(_("banned at"), null=True, blank=True)
@@ -72,6 +76,8 @@ class RealtimeUser(models.Model):
             ("kick_realtimeuser", _("Can close the connections of users")),
             ("ban_realtimeuser", _("Can ban users")),
             ("lift_realtimeuser", _("Can lift bans")),
+            ("edit_realtimeuser", _("Can change what users show of themselves")),
+            ("erase_realtimeuser", _("Can erase everything kept about users")),
         )
 
     def __str__(self) -> str:
@@ -91,10 +97,15 @@ class RealtimeUser(models.Model):
         return self.banned_until is None or self.banned_until > timezone.now()
 
     @property
+    def shown_info(self) -> str | None:
+        """JSON text of what the user shows where the sign-in is shown."""
+        return self.user_info if self.user_info_override is None else self.user_info_override
+
+    @property
     def display_name(self) -> str:
         """The name in what the user shows of itself, for people to recognise."""
         try:
-            info = json.loads(self.user_info or "{}")
+            info = json.loads(self.shown_info or "{}")
         except ValueError:
             return ""
         name = info.get("name") if isinstance(info, dict) else None
@@ -234,9 +245,13 @@ class Member(models.Model):
     app_id = models.CharField(_("app id"), max_length=20)
     channel = models.CharField(_("channel"), max_length=STORED_NAME_CHARS)
     user_info = models.TextField(_("user info"), null=True, blank=True)  # noqa: DJ001 - as signed
+    from_sign_in = models.BooleanField(_("from sign-in"), default=False, db_default=False)
+    """Whether that is what was said at sign-in; else the channel's authorization said it."""
     present = models.BooleanField(_("present"), default=False)
     version = models.BigIntegerField(_("version"), default=0)
     """Grows with every change; starts from the clock, so a row made anew still grows."""
+    shown_since = models.BigIntegerField(_("shown since"), default=0, db_default=0)
+    """The version with which ``user_info`` became what it is."""
     changed_at = models.DateTimeField(_("changed"), default=timezone.now)
 
     objects = MemberQuerySet.as_manager()

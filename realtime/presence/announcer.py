@@ -105,4 +105,4 @@ def envelope_of(change: Change) -> Envelope:
 
 
 def _announcement(change: Change) -> Announcement:
-    return Announcement(change.member.user_id, change.version, change.present)
+    return Announcement(change.member.user_id, change.version, change.present, change.shown_since)

@@ -24,7 +24,7 @@ from realtime import conf, hub
 from realtime.hub import ChannelKey
 from realtime.models import Member, Membership, Occupancy, Server
 from realtime.presence import lease, store
-from realtime.presence.store import Join, Leave
+from realtime.presence.transitions import Join, Leave
 from realtime.protocol.names import Kind, kind_of
 
 T = TypeVar("T")

@@ -16,6 +16,8 @@ class Change:
     member: messages.Member
     present: bool
     version: int
+    shown_since: int = 0
+    """The version with which the member began to show what it shows."""
 
     @property
     def fact(self) -> Fact:
@@ -31,4 +33,6 @@ class Change:
 def change_of(member: Member) -> Change:
     """What *member*, with its user, has become."""
     shown = messages.Member(member.user.user_id, member.user_info)
-    return Change(member.app_id, member.channel, shown, member.present, member.version)
+    return Change(
+        member.app_id, member.channel, shown, member.present, member.version, member.shown_since
+    )

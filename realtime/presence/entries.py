@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from realtime import metrics
 from realtime.presence import store
-from realtime.presence.store import Join, Roster
+from realtime.presence.transitions import Join, Transition
 from realtime.protocol.errors import LimitReached, SubscriptionRefused
 from realtime.protocol.facts import Fact
 
-Entry = tuple[store.Transition, asyncio.Future[Roster | None] | None]
+Entry = tuple[Transition, asyncio.Future[store.Roster | None] | None]
 """What happened, and who waits for it to be committed."""
 
 

@@ -24,7 +24,7 @@ from realtime.presence.announcer import Announcer, deliver_here, followed
 from realtime.presence.audit import Subscription
 from realtime.presence.entries import Entry
 from realtime.presence.occupancy import Occupy
-from realtime.presence.store import Join, Leave, Roster
+from realtime.presence.transitions import Join, Leave, Transition
 from realtime.protocol.errors import RealtimeError
 from realtime.protocol.facts import Fact
 
@@ -90,7 +90,7 @@ class Ledger:
 
     # ---- what happened --------------------------------------------------------------
 
-    async def join(self, joining: Join) -> Roster | None:
+    async def join(self, joining: Join) -> store.Roster | None:
         """Record a join; return who is in the channel once that is committed.
 
         While the database is away the join waits; short absences are not noticed.
@@ -104,7 +104,7 @@ class Ledger:
             raise PresenceUnavailable("this server is stopping")
         if late := self._late.pop(_subscription(joining), None):
             late.cancel()  # back on the same connection
-        answer: asyncio.Future[Roster | None] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[store.Roster | None] = asyncio.get_running_loop().create_future()
         self._pending.append((joining, answer))
         self._write_soon()
         try:
@@ -286,7 +286,7 @@ class Ledger:
             entries.answer(entry, outcome)
         self._announcer.announce(outcome.changes)
 
-    def _remember(self, transition: store.Transition, outcome: store.Outcome) -> None:
+    def _remember(self, transition: Transition, outcome: store.Outcome) -> None:
         if isinstance(transition, Fact | Occupy):
             return
         key = _subscription(transition)

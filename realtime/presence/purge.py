@@ -65,9 +65,14 @@ def _members(before: datetime) -> QuerySet[Member]:
 
 
 def _users(before: datetime, doomed: QuerySet[Member]) -> RealtimeUserQuerySet:
-    """Users of whom nothing else is known; *doomed* members do not count."""
+    """Users of whom nothing else is known; *doomed* members do not count.
+
+    What the site set through the server holds until the site takes it back.
+    """
     staying = Member.objects.filter(user=OuterRef("pk")).exclude(pk__in=doomed.values("pk"))
-    unseen = RealtimeUser.objects.filter(~Exists(staying), last_seen_at__lt=before)
+    unseen = RealtimeUser.objects.filter(
+        ~Exists(staying), last_seen_at__lt=before, user_info_override=None
+    )
     return unseen.exclude(pk__in=RealtimeUser.objects.banned().values("pk"))
 
 

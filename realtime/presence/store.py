@@ -8,7 +8,7 @@ two processes never both see a user's first connection.
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -23,38 +23,14 @@ from realtime.models import Member, Membership, RealtimeUser, Server, row_id
 from realtime.presence import lease, occupancy
 from realtime.presence.changes import Change, change_of
 from realtime.presence.occupancy import Occupy
+from realtime.presence.transitions import Join, Leave, Transition
 from realtime.protocol import messages
 from realtime.protocol.attendance import OVERTAKING_SECONDS, View
 from realtime.protocol.facts import Fact
 from realtime.webhooks import facts
 
-
-@dataclass(frozen=True, slots=True)
-class Join:
-    """A connection subscribed as a member."""
-
-    app_id: str
-    channel: str
-    socket_id: str
-    member: messages.Member
-    limit: int | None = None
-    """Members the channel may have; ``None`` for any number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """A connection left."""
-
-    app_id: str
-    channel: str
-    socket_id: str
-    user_id: str
-
-
 REAPED: Final = 1_000
 """Ours: subscriptions of dead processes removed in one transaction."""
-
-Transition = Join | Leave | Occupy | Fact
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +77,16 @@ def apply(server_id: UUID, transitions: Sequence[Transition], lease_seconds: flo
         moves = [
             item for item in transitions if isinstance(item, Join | Leave) and item not in refused
         ]
-        _write_users([join for join in joins if join not in refused])
-        outcome.changes = _move(server_id, moves)
+        admitted = [join for join in joins if join not in refused]
+        _write_users(admitted)
+        outcome.changes = _move(server_id, _as_overridden(moves))
         moved = occupancy.write(
             server_id, [item for item in transitions if isinstance(item, Occupy)]
         )
         told = [item for item in transitions if isinstance(item, Fact)]
         _write_facts(outcome.changes, moved, told, server_id)
         outcome.rosters = rosters(
-            {
-                (join.app_id, join.channel)
-                for join in joins
-                if join not in refused and join.channel != Member.ONLINE
-            }
+            {(join.app_id, join.channel) for join in admitted if join.channel != Member.ONLINE}
         )
     return outcome
 
@@ -264,6 +237,33 @@ def _write_users(joins: Sequence[Join]) -> None:
     )
 
 
+def _as_overridden(moves: Sequence[Join | Leave]) -> list[Join | Leave]:
+    """*moves*, showing what was set through the server where they show the sign-in.
+
+    The rows of the users are written, so locked: nobody sets anything meanwhile.
+    """
+    signed_in = {
+        RealtimeUser.key_of(move.app_id, move.member.user_id)
+        for move in moves
+        if isinstance(move, Join) and move.from_sign_in
+    }
+    if not signed_in:
+        return list(moves)
+    rows = RealtimeUser.objects.filter(pk__in=signed_in, user_info_override__isnull=False)
+    overrides = {
+        (app_id, user_id): info
+        for app_id, user_id, info in rows.values_list("app_id", "user_id", "user_info_override")
+    }
+    return [
+        replace(move, member=replace(move.member, user_info=overrides[key]))
+        if isinstance(move, Join)
+        and move.from_sign_in
+        and (key := (move.app_id, move.member.user_id)) in overrides
+        else move
+        for move in moves
+    ]
+
+
 def _recent(seconds: float) -> QuerySet[Member]:
     earliest = Now() - timedelta(seconds=seconds)
     return Member.objects.filter(changed_at__gt=earliest).select_related("user")
@@ -276,7 +276,7 @@ def _move(server_id: UUID, moves: Sequence[Join | Leave]) -> list[Change]:
     last: dict[tuple[UUID, str], Join | Leave] = {}
     """The last word about each subscription: a join and its leave cancel each other."""
     for move in moves:
-        key = (_member_key(move), move.socket_id)
+        key = (move.member_key, move.socket_id)
         last.pop(key, None)
         last[key] = move
     joins = {key: move for key, move in last.items() if isinstance(move, Join)}
@@ -306,6 +306,7 @@ def _move(server_id: UUID, moves: Sequence[Join | Leave]) -> list[Change]:
 
 def _insert_members(joins: dict[tuple[UUID, str], Join]) -> None:
     missing: dict[UUID, Member] = {}
+    earliest = clock()
     for (member_key, _), join in joins.items():
         if member_key not in missing:
             missing[member_key] = Member(
@@ -314,6 +315,9 @@ def _insert_members(joins: dict[tuple[UUID, str], Join]) -> None:
                 app_id=join.app_id,
                 channel=join.channel,
                 user_info=join.member.user_info,
+                from_sign_in=join.from_sign_in,
+                # Somebody may still show an earlier row, of somebody erased.
+                shown_since=earliest,
             )
     Member.objects.bulk_create([missing[key] for key in sorted(missing)], ignore_conflicts=True)
 
@@ -327,24 +331,30 @@ def _settle(
         .values_list("member_id")
         .annotate(total=Count("pk"))
     )
-    clock = int(timezone.now().timestamp() * 1_000_000)
+    earliest = clock()
     changed, renamed = [], []
     for (member_key, _), move in last.items():
         member = members.get(member_key)
         if member is None or member.present == (counts.get(member_key, 0) > 0):
             continue
         member.present = not member.present
-        member.version = max(member.version + 1, clock)
-        if isinstance(move, Join) and member.user_info != move.member.user_info:
-            member.user_info = move.member.user_info
-            renamed.append(member)
+        member.version = max(member.version + 1, earliest)
         changed.append(member)
+        if not isinstance(move, Join):
+            continue
+        shown = (move.member.user_info, move.from_sign_in)
+        if (member.user_info, member.from_sign_in) != shown:
+            if member.user_info != move.member.user_info:
+                member.shown_since = member.version
+            member.user_info, member.from_sign_in = shown
+            renamed.append(member)
     for present in (False, True):
         # One statement for all of them: with a value for each it would grow with the square.
         Member.objects.filter(
             pk__in=[item.pk for item in changed if item.present is present]
-        ).update(present=present, version=Greatest(F("version") + 1, clock), changed_at=Now())
-    Member.objects.bulk_update(renamed, ["user_info"], batch_size=100)
+        ).update(present=present, version=Greatest(F("version") + 1, earliest), changed_at=Now())
+    columns = ["user_info", "from_sign_in", "shown_since"]
+    Member.objects.bulk_update(renamed, columns, batch_size=100)
     return [change_of(member) for member in changed]
 
 
@@ -364,6 +374,6 @@ def _write_facts(
     facts.write(facts.keep_wanted(change.fact for change in changes) + settled + others)
 
 
-def _member_key(move: Join | Leave) -> UUID:
-    user_id = move.member.user_id if isinstance(move, Join) else move.user_id
-    return Member.key_of(move.app_id, move.channel, user_id)
+def clock() -> int:
+    """The least version of a change made now."""
+    return int(timezone.now().timestamp() * 1_000_000)

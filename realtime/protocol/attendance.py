@@ -9,6 +9,7 @@ Pure: knows no sockets, only their ids.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Final
 
 REMEMBERED_DEPARTURES: Final = 1_000
@@ -27,6 +28,18 @@ class Announcement:
     """Grows with every change of this member, in the order of the commits; starts from the
     clock, in microseconds."""
     present: bool
+    shown_since: int = field(default=0, compare=False)
+    """The version with which the member began to show what it shows now."""
+
+
+class Heard(IntEnum):
+    """What news means to somebody."""
+
+    NOTHING = 0
+    CHANGE = 1
+    """The member has come or gone."""
+    RENEWAL = 2
+    """The member is there as before and shows something else."""
 
 
 @dataclass(slots=True)
@@ -43,11 +56,12 @@ class View:
             return Announcement(user_id, version, present=True)
         return Announcement(user_id, self.departed.get(user_id, 0), present=False)
 
-    def hear(self, news: Announcement) -> bool:
-        """Take *news* in if it is newer; whether it changes who is there."""
+    def hear(self, news: Announcement) -> Heard:
+        """Take *news* in if it is newer; what it changes."""
         known = self.of(news.user_id)
+        heard = _heard(news, known)
         if news.version <= known.version:
-            return False
+            return heard
         if news.present:
             self.departed.pop(news.user_id, None)
             self.present[news.user_id] = news.version
@@ -56,7 +70,7 @@ class View:
             self.departed.pop(news.user_id, None)
             self.departed[news.user_id] = news.version
             self._forget(news.version)
-        return news.present != known.present
+        return heard
 
     def _forget(self, now: int) -> None:
         """Forget departures that nothing can overtake any more, the oldest first."""
@@ -84,7 +98,7 @@ class Attendance:
         held: Iterable[Announcement],
         *,
         first: bool,
-    ) -> list[bool]:
+    ) -> list[Heard]:
         """Let in a socket that was given a list.
 
         Args:
@@ -93,7 +107,7 @@ class Attendance:
             first: whether nobody else is here, so that its view is the one to share.
 
         Returns:
-            for each of *held*, whether the socket must hear it.
+            for each of *held*, what it means to the socket.
         """
         # Late news of how somebody came who has gone since is worth nothing to this socket.
         departed = dict(self._shared.departed)
@@ -121,25 +135,35 @@ class Attendance:
             for apart in self._apart.values()
         )
 
-    def hear(self, news: Announcement) -> tuple[bool, dict[str, bool]]:
+    def hear(self, news: Announcement) -> tuple[Heard, dict[str, Heard]]:
         """Take *news* in.
 
         Returns:
-            whether sockets must hear it, and those for which the answer is another one.
+            what it means to the sockets, and those for which the answer may be another one.
         """
         wanted = self._shared.hear(news)
         shared = self._shared.of(news.user_id)
-        own: dict[str, bool] = {}
+        own: dict[str, Heard] = {}
         for socket_id, apart in list(self._apart.items()):
             believed = apart.get(news.user_id)
             if believed is None:
                 continue
-            newer = news.version > believed.version
-            own[socket_id] = newer and news.present != believed.present
-            if newer:
+            own[socket_id] = _heard(news, believed)
+            if news.version > believed.version:
                 apart[news.user_id] = news
             if apart[news.user_id] == shared:
                 del apart[news.user_id]
                 if not apart:
                     del self._apart[socket_id]
         return wanted, own
+
+
+def _heard(news: Announcement, known: Announcement) -> Heard:
+    """What *news* means to somebody for whom *known* was the latest."""
+    if news.version <= known.version:
+        return Heard.NOTHING
+    if news.present != known.present:
+        return Heard.CHANGE
+    if news.present and news.shown_since > known.version:
+        return Heard.RENEWAL
+    return Heard.NOTHING

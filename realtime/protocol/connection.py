@@ -243,7 +243,7 @@ class Connection:
         except SubscriptionRefused as error:
             return self.refused(channel, error)
         self._subscriptions[channel] = member
-        return [Join(channel, member)]
+        return [Join(channel, member, member is not None and wish.channel_data is None)]
 
     def _admit(self, wish: Subscribe, kind: Kind) -> Member | None:
         """Check that the client may join; return who it is there."""

@@ -21,6 +21,8 @@ class Join:
     channel: str
     member: Member | None
     """Who it is on a presence channel; ``None`` on every other."""
+    from_sign_in: bool = False
+    """Whether the member is who signed in, and no ``channel_data`` was given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -395,3 +395,27 @@ def test_the_number_of_statements_does_not_grow_with_the_group(
 
     with django_assert_max_num_queries(14):
         apply(*(leave(f"u{number}", f"1.{number}") for number in range(size)))
+
+
+# ---- what members show ------------------------------------------------------------------
+
+
+def test_whoever_comes_back_with_other_data_shows_it_since_then(apply):
+    apply(join("ann", info="{}"), leave("ann", "9.9"))
+    apply(leave("ann"))
+    [same] = apply(join("ann", info="{}")).changes
+    apply(leave("ann"))
+
+    [other] = apply(join("ann", info='{"n":1}')).changes
+
+    assert same.shown_since < same.version
+    assert other.shown_since == other.version
+
+
+def test_a_member_written_anew_shows_nothing_old(apply):
+    [before] = apply(join("ann", info="{}")).changes
+    Member.objects.all().delete()
+
+    [after] = apply(join("ann", info="{}")).changes
+
+    assert before.version < after.shown_since <= after.version

@@ -4,11 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realtime.protocol import attendance
-from realtime.protocol.attendance import Announcement, Attendance, View
+from realtime.protocol.attendance import Announcement, Attendance, Heard, View
 
 
 def came(version, user_id="ann"):
     return Announcement(user_id, version, present=True)
+
+
+def renewed(version, since, user_id="ann"):
+    """The member is there, and shows since some version what it shows."""
+    return Announcement(user_id, version, True, since)
 
 
 def went(version, user_id="ann"):
@@ -114,6 +119,48 @@ def test_what_was_held_is_judged_by_the_list():
     ]
 
 
+# ---- what members show ------------------------------------------------------------------
+
+
+def test_a_member_that_shows_something_else_is_renewed_once():
+    room = told(("ann", 1))
+
+    assert room.hear(renewed(2, 2)) == (Heard.RENEWAL, {})
+    assert room.hear(renewed(2, 2)) == (Heard.NOTHING, {})
+    assert room.hear(renewed(5, 2)) == (Heard.NOTHING, {})
+
+
+def test_a_renewal_that_was_lost_comes_with_later_news():
+    room = told(("ann", 1))
+
+    assert room.hear(renewed(4, 2)) == (Heard.RENEWAL, {})
+    assert room.hear(renewed(2, 2)) == (Heard.NOTHING, {})
+
+
+def test_whoever_did_not_know_the_member_hears_of_an_arrival():
+    room = told()
+
+    assert room.hear(renewed(2, 2)) == (Heard.CHANGE, {})
+
+
+def test_a_socket_whose_list_shows_it_already_hears_no_renewal():
+    room = told(("ann", 1))
+    room.admit("late", View({"ann": 3}), [], first=False)
+
+    assert room.hear(renewed(3, 3)) == (Heard.RENEWAL, {"late": Heard.NOTHING})
+
+
+def test_a_renewal_that_was_held_is_judged_by_the_list():
+    room = told()
+
+    held = [renewed(2, 2), renewed(3, 3)]
+
+    assert room.admit("late", View({"ann": 2}), held, first=False) == [
+        Heard.NOTHING,
+        Heard.RENEWAL,
+    ]
+
+
 # ---- memory -----------------------------------------------------------------------------
 
 
@@ -132,34 +179,50 @@ def test_departures_that_nothing_can_overtake_are_forgotten(monkeypatch):
 
 # ---- whatever the order -----------------------------------------------------------------
 
-USERS = "ab"
+USERS = "abAB"
+"""In capitals a user who shows something else."""
 commits = st.lists(st.sampled_from(USERS), max_size=12)
 
 
 @settings(max_examples=300)
 @given(commits, st.data())
 def test_every_socket_sees_turns_and_ends_with_the_truth(toggles, data):
-    """Members toggle in the database; their news arrive in any order, and some twice.
+    """Members toggle in the database, or show something else; their news arrive in any order,
+    some twice and some, which may be lost, only with the last of that member.
 
     Sockets come in between.  Each waits for its list, which is as new as what had arrived when
     it began to wait or newer, and then hears what was held for it.
     """
-    truth, gone, news, lists = {}, {}, [], [View()]
-    for version, user_id in enumerate(toggles, start=1):
-        present = truth.pop(user_id, None) is None
+    truth, gone, shown, news, lists = {}, {}, {}, [], [(View(), {})]
+    for version, letter in enumerate(toggles, start=1):
+        user_id = letter.lower()
+        there = user_id in truth
+        present = there if letter.isupper() else not there
+        truth.pop(user_id, None)
         (truth if present else gone)[user_id] = version
+        if present:
+            shown[user_id] = version
         gone = {name: gone[name] for name in gone if name not in truth}
-        news.append(Announcement(user_id, version, present=present))
-        lists.append(View(dict(truth), dict(gone)))
+        news.append(Announcement(user_id, version, present, shown.get(user_id, 0)))
+        lists.append((View(dict(truth), dict(gone)), {name: shown[name] for name in truth}))
+    last = {change.user_id: change.version for change in news}
+    lost = {change.version for change in news if last[change.user_id] != change.version}
+    lost &= data.draw(st.sets(st.integers(1, 12)))
+    news = [change for change in news if change.version not in lost]
     arriving = data.draw(st.permutations(news + news[::3]))
     moment = st.integers(0, len(arriving))
     waits = [sorted(wait) for wait in data.draw(st.lists(st.tuples(moment, moment), max_size=4))]
     room, arrived, sockets, waiting = Attendance(), 0, {}, {}
 
-    def see(name, change):
-        present = sockets[name]
-        assert (change.user_id in present) != change.present, "not in turns"
-        (present.add if change.present else present.discard)(change.user_id)
+    def see(name, change, heard):
+        seen = sockets[name]
+        if heard is Heard.RENEWAL:
+            del seen[change.user_id]  # must be there, or it is not in turns
+        assert (change.user_id in seen) != change.present, "not in turns"
+        if change.present:
+            seen[change.user_id] = change.shown_since
+        else:
+            del seen[change.user_id]
 
     for now in range(len(arriving) + 1):
         for name, (start, _) in enumerate(waits):
@@ -168,11 +231,12 @@ def test_every_socket_sees_turns_and_ends_with_the_truth(toggles, data):
         for name, (_, end) in enumerate(waits):
             if end == now:
                 listed, held = waiting.pop(name)
-                wanted = room.admit(str(name), lists[listed], held, first=not sockets)
-                sockets[str(name)] = set(lists[listed].present)
-                for change, wants in zip(held, wanted, strict=True):
-                    if wants:
-                        see(str(name), change)
+                view, seen = lists[listed]
+                wanted = room.admit(str(name), view, held, first=not sockets)
+                sockets[str(name)] = dict(seen)
+                for change, heard in zip(held, wanted, strict=True):
+                    if heard:
+                        see(str(name), change, heard)
         if now == len(arriving):
             break
         change = arriving[now]
@@ -180,10 +244,10 @@ def test_every_socket_sees_turns_and_ends_with_the_truth(toggles, data):
         if sockets:
             shared, own = room.hear(change)
             for name in sockets:
-                if own.get(name, shared):
-                    see(name, change)
+                if heard := own.get(name, shared):
+                    see(name, change, heard)
         for _, held in waiting.values():
             held.append(change)
 
-    for name, present in sockets.items():
-        assert present == set(truth), name
+    for name, seen in sockets.items():
+        assert seen == {user_id: shown[user_id] for user_id in truth}, name

@@ -643,7 +643,7 @@ def test_a_signed_in_user_is_the_member_when_the_site_names_none(connection):
 
     effects = connection.receive(subscribe_signed("presence-foobar"), now=0)
 
-    assert effects == [Join("presence-foobar", ANN_MEMBER)]
+    assert effects == [Join("presence-foobar", ANN_MEMBER, from_sign_in=True)]
 
 
 @pytest.mark.spec(99)
