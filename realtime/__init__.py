@@ -15,8 +15,18 @@ if TYPE_CHECKING:
         authenticate_user,
         authorize_channel,
     )
+    from realtime.erasure import aerase_user, erase_user
     from realtime.layer import PublishFailed
     from realtime.moderation import aterminate_user_connections, terminate_user_connections
+    from realtime.profiles import (
+        UnknownUser,
+        adelete_user_data,
+        aupdate_user_data,
+        auser_data,
+        delete_user_data,
+        update_user_data,
+        user_data,
+    )
     from realtime.protocol.errors import DataTooLarge, InvalidTrigger, RealtimeError
     from realtime.queries import (
         InvalidQuery,
@@ -46,8 +56,18 @@ _HOMES = {
         "authenticate_user",
         "authorize_channel",
     ),
+    "erasure": ("aerase_user", "erase_user"),
     "layer": ("PublishFailed",),
     "moderation": ("aterminate_user_connections", "terminate_user_connections"),
+    "profiles": (
+        "UnknownUser",
+        "adelete_user_data",
+        "aupdate_user_data",
+        "auser_data",
+        "delete_user_data",
+        "update_user_data",
+        "user_data",
+    ),
     "protocol.errors": ("DataTooLarge", "InvalidTrigger", "RealtimeError"),
     "queries": (
         "InvalidQuery",
@@ -76,24 +96,33 @@ __all__ = [
     "InvalidTrigger",
     "PublishFailed",
     "RealtimeError",
+    "UnknownUser",
     "aauthenticate_user",
     "aauthorize_channel",
     "achannel_info",
     "achannels_info",
+    "adelete_user_data",
+    "aerase_user",
     "asend_to_user",
     "aterminate_user_connections",
     "atrigger",
     "atrigger_batch",
+    "aupdate_user_data",
+    "auser_data",
     "ausers_info",
     "authenticate_user",
     "authorize_channel",
     "channel_info",
     "channel_rule",
     "channels_info",
+    "delete_user_data",
+    "erase_user",
     "send_to_user",
     "terminate_user_connections",
     "trigger",
     "trigger_batch",
+    "update_user_data",
+    "user_data",
     "users_info",
 ]
 

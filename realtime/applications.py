@@ -59,6 +59,16 @@ async def aby_key(key: str) -> App | None:
     return rows.by_key.get(key)
 
 
+def is_configured(app_id: str) -> bool:
+    """Whether the app is one of the settings."""
+    return app_id in _configured().by_id
+
+
+def read_apps() -> dict[str, App]:
+    """The apps of the rows, by id, as they are now."""
+    return _read_rows().by_id
+
+
 def default(app_id: str | None = None) -> App:
     """The app that ``trigger()`` means: *app_id*, else the first of the settings, else the
     only row.

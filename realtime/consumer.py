@@ -16,9 +16,10 @@ from django.db import DatabaseError, InterfaceError
 
 from realtime import (
     addresses,
-    applications,
+    app_changes,
     conf,
     counts,
+    handshake,
     hub,
     last_events,
     layer,
@@ -35,7 +36,6 @@ from realtime.presence.ledger import PresenceUnavailable
 from realtime.presence.transitions import Join as JoinTransition
 from realtime.presence.transitions import Leave as LeaveTransition
 from realtime.protocol import messages
-from realtime.protocol.admission import check_handshake
 from realtime.protocol.app import App
 from realtime.protocol.bucket import Pace
 from realtime.protocol.connection import Connection, close_reason
@@ -51,12 +51,11 @@ from realtime.protocol.effects import (
     Watch,
 )
 from realtime.protocol.errors import (
+    AppDisabled,
     BadMessage,
     Fatal,
     OverCapacity,
-    PathNotFound,
     SubscriptionRefused,
-    Unauthorized,
     UnknownApp,
 )
 from realtime.protocol.facts import Fact, of_client_event
@@ -68,7 +67,6 @@ from realtime.webhooks import facts
 logger = logging.getLogger(__name__)
 logger.addFilter(OncePerSecond())
 
-_SUBPROTOCOL_PREFIX = "pusher-channels-protocol-"
 _SOCKET_ID_PART = 10**10
 _CHARS_OF_A_MESSAGE = 10_240
 """Ours: a message counts once more against ``messages_per_second`` for so many characters."""
@@ -86,52 +84,20 @@ class PusherConsumer(AsyncConsumer):
         self._scope, self._receive, self._send = scope, receive, send
         if (await receive())["type"] != "websocket.connect":
             return
-        await send({"type": "websocket.accept", "subprotocol": self._subprotocol()})
+        await send({"type": "websocket.accept", "subprotocol": handshake.subprotocol(scope)})
         lifespan.prepare()
         self._hub, self._ledger = hub.current(), ledger.current()
+        self._apps = app_changes.current()
         self._loop = asyncio.get_running_loop()
         address = peer.address(scope)
         try:
             with addresses.current().connection(address, self._loop.time()):
-                await self._serve(*await self._admit())
+                await self._serve(*await handshake.admit(scope))
         except Fatal as error:
             metrics.count("connections_refused", code=str(error.code))
             await self._turn_away(error)
 
     # ---- handshake ------------------------------------------------------------------
-
-    def _subprotocol(self) -> str | None:
-        """Swift offers one and wants it back; nobody else offers any."""
-        offered = self._scope.get("subprotocols") or ()
-        return next((name for name in offered if name.startswith(_SUBPROTOCOL_PREFIX)), None)
-
-    async def _admit(self) -> tuple[App, str]:
-        key = self._scope["url_route"]["kwargs"].get("key")
-        if key is None:
-            raise PathNotFound
-        try:
-            app = await applications.aby_key(key)
-        except (DatabaseError, InterfaceError) as error:
-            logger.error("an app could not be looked up: %s", error)
-            metrics.count("over_capacity", reason="database")
-            raise OverCapacity from None
-        if app is None:
-            raise UnknownApp(key)
-        client = check_handshake(
-            app,
-            self._scope.get("query_string", b"").decode("latin-1"),
-            secure=peer.is_secure(self._scope),
-            connections=self._hub.connections(app.id),
-        )
-        if not peer.origin_is_allowed(self._scope, app.allowed_origins):
-            raise Unauthorized("Origin not allowed")
-        # While this process stops, not 4200: the client would be back at once, and here.
-        full = self._hub.connections() >= conf.get().max_connections
-        if self._hub.stopping or full:
-            reason = "stopping" if self._hub.stopping else "process"
-            metrics.count("over_capacity", reason=reason)
-            raise OverCapacity
-        return app, client
 
     async def _turn_away(self, error: Fatal) -> None:
         # The peer may be gone before it hears of it, or (RuntimeError) the server closed by itself.
@@ -146,7 +112,6 @@ class PusherConsumer(AsyncConsumer):
     async def _serve(self, app: App, client: str) -> None:
         config, now = conf.get(), self._loop.time()
         socket_id = f"{secrets.randbelow(_SOCKET_ID_PART)}.{secrets.randbelow(_SOCKET_ID_PART)}"
-        self._app = app
         self._timer: asyncio.TimerHandle | None = None
         self._connection = Connection(
             app,
@@ -178,6 +143,7 @@ class PusherConsumer(AsyncConsumer):
         self._shown: dict[str, str] = {}
         """The user shown in each presence channel, for staff who kick that user."""
         self._hub.admit(self._socket, authorized=not app.authorized_connections)
+        self._apps.follow(self)
         try:
             await self._hub.start()
             await self._apply(self._connection.open())
@@ -256,7 +222,7 @@ class PusherConsumer(AsyncConsumer):
                     self._socket.close(code, reason)
 
     async def _join(self, wish: Join) -> None:
-        app_id, channel, member = self._app.id, wish.channel, wish.member
+        app_id, channel, member = self.app.id, wish.channel, wish.member
         try:
             await self._hub.join(app_id, channel, self._socket)
             # Only now: what is published from here on is held, so none falls between.
@@ -271,7 +237,7 @@ class PusherConsumer(AsyncConsumer):
                         channel,
                         self._socket.socket_id,
                         member,
-                        self._app.limits.presence_members,
+                        self.app.limits.presence_members,
                         wish.from_sign_in,
                     )
                 )
@@ -295,13 +261,13 @@ class PusherConsumer(AsyncConsumer):
         await self._apply(self._connection.end(OverCapacity()))
 
     async def _refuse(self, channel: str, error: SubscriptionRefused) -> None:
-        self._hub.leave(self._app.id, channel, self._socket)
+        self._hub.leave(self.app.id, channel, self._socket)
         self._hide(channel)
         self._count(channel)
         await self._apply(self._connection.refused(channel, error))
 
     def _leave(self, channel: str, member: messages.Member | None) -> None:
-        self._hub.leave(self._app.id, channel, self._socket)
+        self._hub.leave(self.app.id, channel, self._socket)
         self._hide(channel)
         if member is not None:
             self._record_leave(channel, member.user_id)
@@ -316,17 +282,17 @@ class PusherConsumer(AsyncConsumer):
         kind = kind_of(channel)
         if kind is Kind.SERVER_TO_USER:
             return
-        total = self._hub.subscriptions(self._app.id, channel)
-        self._ledger.occupy(self._app.id, channel, total)
-        if self._app.subscription_counts and kind is not Kind.PRESENCE:
-            counts.current().changed(self._app, channel)
+        total = self._hub.subscriptions(self.app.id, channel)
+        self._ledger.occupy(self.app.id, channel, total)
+        if self.app.subscription_counts and kind is not Kind.PRESENCE:
+            counts.current().changed(self.app, channel)
 
     def _record_leave(self, channel: str, user_id: str) -> None:
-        self._ledger.leave(LeaveTransition(self._app.id, channel, self._socket.socket_id, user_id))
+        self._ledger.leave(LeaveTransition(self.app.id, channel, self._socket.socket_id, user_id))
 
     async def _publish(self, event: Publish) -> None:
         text = encode_event(event.event, event.channel, event.data, user_id=event.user_id)
-        envelope = Envelope(self._app.id, event.channel, text, self._socket.socket_id)
+        envelope = Envelope(self.app.id, event.channel, text, self._socket.socket_id)
         try:
             await layer.publish([envelope], source="client")
         except PublishFailed as error:
@@ -335,10 +301,10 @@ class PusherConsumer(AsyncConsumer):
             refusal = BadMessage("Client event could not be delivered, try again later")
             self._socket.push(encode_error(refusal))
         else:
-            self._tell(of_client_event(self._app.id, self._socket.socket_id, event))
+            self._tell(of_client_event(self.app.id, self._socket.socket_id, event))
 
     def _tell(self, fact: Fact) -> None:
-        if facts.wanted(self._app, fact.kind, fact.channel):
+        if facts.wanted(self.app, fact.kind, fact.channel):
             self._ledger.tell(fact)
 
     async def _identify(self, user: User) -> None:
@@ -348,7 +314,7 @@ class PusherConsumer(AsyncConsumer):
         self._user_id = user_id
         self._hub.identify(user_id, self._socket)
         joining = JoinTransition(
-            self._app.id, Member.ONLINE, self._socket.socket_id, user.member, None, True
+            self.app.id, Member.ONLINE, self._socket.socket_id, user.member, None, True
         )
         try:
             await self._ledger.join(joining)
@@ -364,13 +330,42 @@ class PusherConsumer(AsyncConsumer):
 
     async def _watch(self, user_ids: tuple[str, ...]) -> None:
         try:
-            await watchlists.current().watch(self._app.id, user_ids, self._socket)
+            await watchlists.current().watch(self.app.id, user_ids, self._socket)
         except PublishFailed as error:
             await self._send_away(error)
         except (DatabaseError, InterfaceError, TimeoutError) as error:
             await self._send_away(PresenceUnavailable(f"a watchlist could not be read: {error}"))
 
+    # ---- a changed app --------------------------------------------------------------
+
+    @property
+    def app(self) -> App:
+        """The app of this connection."""
+        return self._connection.app
+
+    def adopt(self, app: App | None) -> None:
+        """Go on with the app as it is now; end where it is disabled or gone.
+
+        Switches and secrets count from now on.  What was counted or checked when the
+        connection began stays as it was until the next one.
+        """
+        if self._socket.over:
+            return
+        if app is None:
+            self._say(self._connection.end(UnknownApp(self.app.key)))
+        elif not app.enabled:
+            self._say(self._connection.end(AppDisabled()))
+        else:
+            self._connection.app = app
+
     # ---- time and end ---------------------------------------------------------------
+
+    def _say(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                self._socket.push(effect.text)
+            elif isinstance(effect, Close):
+                self._socket.close(effect.code, effect.reason)
 
     def _arm(self) -> None:
         seconds = self._connection.seconds_to_tick(self._loop.time())
@@ -378,11 +373,7 @@ class PusherConsumer(AsyncConsumer):
             self._timer = self._loop.call_later(max(seconds, 0.05), self._tick)
 
     def _tick(self) -> None:
-        for effect in self._connection.tick(self._loop.time()):
-            if isinstance(effect, Send):
-                self._socket.push(effect.text)
-            elif isinstance(effect, Close):
-                self._socket.close(effect.code, effect.reason)
+        self._say(self._connection.tick(self._loop.time()))
         if not self._socket.over:
             self._arm()
 
@@ -397,4 +388,5 @@ class PusherConsumer(AsyncConsumer):
             self._hub.forget(self._user_id, self._socket)
             self._record_leave(Member.ONLINE, self._user_id)
             watchlists.current().unwatch(self._socket)
+        self._apps.unfollow(self)
         self._hub.dismiss(self._socket)

@@ -60,8 +60,8 @@ def kick(users: Iterable[RealtimeUser], *, by: AbstractBaseUser, reason: str = "
     """
     kicked = list(users)
     closed = sum(census.connection_count(user.app_id, user.user_id) for user in kicked)
-    _close(kicked)
-    _log(kicked, by, _("Kicked."), reason)
+    close_connections(kicked)
+    log(kicked, by, _("Kicked."), reason)
     return closed
 
 
@@ -94,8 +94,8 @@ def ban(
             banned_at=timezone.now(), banned_until=until, ban_reason=reason, banned_by=by.pk
         )
         text = _("Banned until %s.") % until.isoformat() if until else _("Banned for good.")
-        _log(banned, by, text, reason)
-    _close(banned)
+        log(banned, by, text, reason)
+    close_connections(banned)
     return closed
 
 
@@ -105,7 +105,7 @@ def lift(users: Iterable[RealtimeUser], *, by: AbstractBaseUser, reason: str = "
         rows = _locked(list(users))
         lifted = list(rows.banned())
         rows.update(banned_at=None, banned_until=None, ban_reason="", banned_by=None)
-        _log(lifted, by, _("Ban lifted."), reason)
+        log(lifted, by, _("Ban lifted."), reason)
     return len(lifted)
 
 
@@ -129,7 +129,7 @@ def _locked(users: Sequence[RealtimeUser]) -> RealtimeUserQuerySet:
     return rows
 
 
-def _close(users: Sequence[RealtimeUser]) -> None:
+def close_connections(users: Sequence[RealtimeUser]) -> None:
     """Close the connections of *users* once the current transaction has committed.
 
     Raises:
@@ -151,7 +151,7 @@ def _close_or_log(close: Callable[[], Awaitable[None]]) -> None:
         logger.error("the connections of a user may still be open: %s", error)
 
 
-def _log(users: Sequence[RealtimeUser], by: AbstractBaseUser, text: str, reason: str) -> None:
+def log(users: Sequence[RealtimeUser], by: AbstractBaseUser, text: str, reason: str = "") -> None:
     """Write an entry per user to Django's admin log, where the site has it."""
     if not users or not apps.is_installed("django.contrib.admin"):
         return

@@ -51,7 +51,7 @@ def channels_info(
         )
     if prefix and not is_channel_name(prefix, app.limits):
         return {"channels": {}}  # no channel can start so
-    _settle()
+    settle()
     names = census.occupied(app.id, prefix)
     if USER_COUNT not in wanted:
         return {"channels": {name: {} for name in names}}
@@ -80,7 +80,7 @@ def channel_info(
         )
     if CACHE in wanted and not is_cache_channel(channel):
         raise InvalidQuery("Cannot retrieve the cache unless the channel is a cache channel")
-    _settle()
+    settle()
     total = census.subscriptions(app.id, [channel]).get(channel, 0)
     answer: dict[str, Any] = {"occupied": total > 0}
     if USER_COUNT in wanted:
@@ -103,7 +103,7 @@ def users_info(channel: str, *, app_id: str | None = None) -> dict[str, list[dic
     _check_name(app, channel)
     if kind_of(channel) is not Kind.PRESENCE:
         raise InvalidQuery("Users can only be retrieved for presence channels")
-    _settle()
+    settle()
     return {"users": [{"id": user_id} for user_id in census.user_ids(app.id, channel)]}
 
 
@@ -118,7 +118,7 @@ def check_attributes(attributes: Iterable[str]) -> None:
 
 def attributes_of(app: App, wanted_by_channel: dict[str, set[str]]) -> dict[str, dict[str, int]]:
     """What a trigger answers about its channels; what does not apply is left out."""
-    _settle()
+    settle()
     totals = census.subscriptions(app.id, wanted_by_channel)
     users = census.user_counts(app.id, wanted_by_channel)
     answer: dict[str, dict[str, int]] = {}
@@ -167,7 +167,7 @@ def _check_name(app: App, channel: str) -> None:
         raise InvalidQuery("Invalid channel name")
 
 
-def _settle() -> None:
+def settle() -> None:
     """Let what this process has recorded reach the database, so that it reads its own."""
     # Within a transaction the caller may hold the lock that the ledger waits for.
     if loops.home() is not None and not connection.in_atomic_block:

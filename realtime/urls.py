@@ -40,6 +40,7 @@ urlpatterns = [
         views.TerminateView.as_view(),
         name="terminate",
     ),
+    path("apps/<str:app_id>/users/<path:user_id>", views.UserView.as_view(), name="user"),
     # The official Python library, up to 3.3.4, leaves the app out of this one path.
     path(
         "users/<str:user_id>/terminate_connections",

@@ -43,6 +43,8 @@ OTHER_NAMES = {
     # Settings and variables of other packages, and keys inside settings.
     *("ASGI_APPLICATION", "BACKEND", "CHANNEL_LAYERS", "CONFIG", "REALTIME", "WEB_CONCURRENCY"),
     *("ID", "KEY", "SECRET"),
+    # Methods of HTTP.
+    *("DELETE", "GET", "PATCH"),
     # Words that are no setting.
     *("INFO", "SIGINT", "SIGTERM", "SOURCE", "SUBSCRIBE"),
 }
@@ -334,7 +336,9 @@ def test_no_heading_names_a_url_that_does_not_exist():
     routes = {
         "/" + re.sub(r"<(?:str|path|int):(\w+)>", r"{\1}", str(p.pattern)) for p in urls.urlpatterns
     }
-    named = re.findall(r"^### (?:GET|POST) (\S+)$", reference("http-api"), re.MULTILINE)
+    named = re.findall(
+        r"^### (?:GET|POST|PATCH|DELETE) (\S+)$", reference("http-api"), re.MULTILINE
+    )
 
     assert named
     assert set(named) <= routes

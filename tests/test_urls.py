@@ -27,6 +27,7 @@ PATHS = [
         "/apps/3/users/u/terminate_connections",
         views.TerminateView,
     ),
+    ("user", {"app_id": "3", "user_id": "u"}, "/apps/3/users/u", views.UserView),
     (
         "terminate-without-app",
         {"user_id": "u"},

@@ -1,5 +1,8 @@
-"""Staff's view of the server, by topic."""
+"""Staff's view: who is online, where, through which process; and what may be done about it.
 
-from realtime.admin import users, webhooks
+The pages translate and delegate; nothing here changes presence.
+"""
 
-__all__ = ["users", "webhooks"]
+from realtime.admin import apps, channels, servers, users, webhooks
+
+__all__ = ["apps", "channels", "servers", "users", "webhooks"]

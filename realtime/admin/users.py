@@ -1,20 +1,14 @@
-"""Staff's view: who is online, where, through which process; and what may be done about it.
+"""Users: who they are, where, and what staff may do about it."""
 
-The actions translate and delegate to ``moderation``; nothing here changes presence.
-"""
-
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import json
+from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib import admin
 from django.contrib.admin.widgets import AdminSplitDateTime
-from django.contrib.auth.models import AbstractBaseUser
-from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet, Subquery, Sum
-from django.db.models.functions import Coalesce, Now
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
@@ -22,14 +16,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from realtime import moderation
-from realtime.layer import PublishFailed
-from realtime.models import Application, Member, Membership, Occupancy, RealtimeUser, Server
-
-if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Any]
-else:
-    ModelAdmin = admin.ModelAdmin  # generic for the type checker only
+from realtime import applications, erasure, moderation, profiles
+from realtime.admin.base import AskingAdmin, ModelForm, ReadOnlyAdmin, staff
+from realtime.models import Member, Membership, RealtimeUser, Server
+from realtime.protocol.errors import InvalidTrigger
+from realtime.protocol.names import is_encodable
 
 
 class ReasonForm(forms.Form):
@@ -58,17 +49,62 @@ class BanForm(ReasonForm):
         return until
 
 
-class ReadOnlyAdmin(ModelAdmin):
-    """Rows that the server writes and people only read."""
+class EraseForm(ReasonForm):
+    """Asked before everything about a user is erased."""
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
+    keep_ban = forms.BooleanField(
+        label=_("Keep the ban"),
+        required=False,
+        help_text=_("Of users who are banned, keep the id and the ban."),
+    )
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+class UserInfoField(forms.JSONField):
+    """JSON for people to edit; nothing where there is none."""
+
+    def prepare_value(self, value: Any) -> Any:
+        """The text in the form."""
+        if value is None:
+            return ""
+        text = super().prepare_value(value)
+        # JSON may escape half a character, which no page can show.
+        return text if is_encodable(text) else json.dumps(value)
+
+
+class UserForm(ModelForm):
+    """What a user shows, as staff may set it."""
+
+    shown_info = UserInfoField(
+        label=_("user info"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 4, "cols": 60}),
+        help_text=_(
+            "A JSON object. It is shown in place of what the site says at sign-in, also at later"
+            " ones. Empty it to delete what is kept; then the next sign-in counts again."
+        ),
+    )
+
+    class Meta:
+        model = RealtimeUser
+        fields = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["shown_info"] = self.instance.info
+
+    def clean_shown_info(self) -> Any:
+        """An object within the limits of the app."""
+        user_info = self.cleaned_data["shown_info"]
+        if user_info is None:
+            return None
+        app = applications.by_id(self.instance.app_id)
+        if app is None:
+            raise forms.ValidationError(_("The app of this user is gone."))
+        try:
+            profiles.encode_user_info(app, user_info)
+        except InvalidTrigger as error:
+            raise forms.ValidationError(str(error)) from None
+        return user_info
 
 
 class OnlineFilter(admin.SimpleListFilter):
@@ -116,18 +152,18 @@ class BannedFilter(admin.SimpleListFilter):
 
 
 @admin.register(RealtimeUser)
-class RealtimeUserAdmin(ReadOnlyAdmin):
-    """Users, their connections and channels; kick, ban and lift."""
+class RealtimeUserAdmin(AskingAdmin, ReadOnlyAdmin):
+    """Users, what they show, their connections and channels; kick, ban, lift and erase."""
 
     list_display = ("user_id", "name", "app_id", "online", "connections", "ban", "last_seen_at")
     list_filter = (OnlineFilter, BannedFilter, "app_id")
-    search_fields = ("user_id", "user_info")
-    actions = ("kick_selected", "ban_selected", "lift_selected")
+    search_fields = ("user_id", "user_info", "user_info_override")
+    actions = ("kick_selected", "ban_selected", "lift_selected", "erase_selected")
+    form = UserForm
     readonly_fields = (
         "user_id",
         "name",
         "app_id",
-        "user_info",
         "first_seen_at",
         "last_seen_at",
         "where",
@@ -135,7 +171,7 @@ class RealtimeUserAdmin(ReadOnlyAdmin):
         "ban_reason",
         "banned_by",
     )
-    fields = readonly_fields
+    fields = ("user_id", "name", "app_id", "shown_info", *readonly_fields[3:])
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return (
@@ -194,6 +230,30 @@ class RealtimeUserAdmin(ReadOnlyAdmin):
         )
         return format_html("<ul>{}</ul>", items) if items else "-"
 
+    @admin.display(description=_("user info"))
+    def shown_info(self, user: RealtimeUser) -> str:
+        return user.shown_info or "-"
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        editable = self.has_change_permission(request, obj)
+        return self.readonly_fields if editable else (*self.readonly_fields, "shown_info")
+
+    def save_model(self, request: HttpRequest, obj: RealtimeUser, form: Any, change: bool) -> None:
+        """Set what the user shows; nothing else of the row is staff's to write."""
+        user_info = form.cleaned_data["shown_info"]
+        if "shown_info" not in form.changed_data:
+            return
+        if user_info is None:
+            profiles.delete_user_data(obj.user_id, app_id=obj.app_id)
+        else:
+            profiles.update_user_data(obj.user_id, user_info, app_id=obj.app_id)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("realtime.edit_realtimeuser")
+
+    def has_erase_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("realtime.erase_realtimeuser")
+
     def has_kick_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("realtime.kick_realtimeuser")
 
@@ -209,11 +269,11 @@ class RealtimeUserAdmin(ReadOnlyAdmin):
     ) -> HttpResponse | None:
         def act(form: ReasonForm) -> str:
             closed = moderation.kick(
-                queryset, by=_staff(request), reason=form.cleaned_data["reason"]
+                queryset, by=staff(request), reason=form.cleaned_data["reason"]
             )
             return ngettext("%d connection closed.", "%d connections closed.", closed) % closed
 
-        return self._confirm(request, queryset, ReasonForm, _("Kick"), act)
+        return self.confirm(request, queryset, ReasonForm, _("Kick"), act)
 
     @admin.action(description=_("Ban selected users"), permissions=["ban"])
     def ban_selected(
@@ -221,10 +281,10 @@ class RealtimeUserAdmin(ReadOnlyAdmin):
     ) -> HttpResponse | None:
         def act(form: ReasonForm) -> str:
             users = list(queryset)
-            moderation.ban(users, by=_staff(request), **form.cleaned_data)
+            moderation.ban(users, by=staff(request), **form.cleaned_data)
             return ngettext("%d user banned.", "%d users banned.", len(users)) % len(users)
 
-        return self._confirm(request, queryset, BanForm, _("Ban"), act)
+        return self.confirm(request, queryset, BanForm, _("Ban"), act)
 
     @admin.action(description=_("Lift bans of selected users"), permissions=["lift"])
     def lift_selected(
@@ -232,152 +292,30 @@ class RealtimeUserAdmin(ReadOnlyAdmin):
     ) -> HttpResponse | None:
         def act(form: ReasonForm) -> str:
             lifted = moderation.lift(
-                queryset, by=_staff(request), reason=form.cleaned_data["reason"]
+                queryset, by=staff(request), reason=form.cleaned_data["reason"]
             )
             return ngettext("%d ban lifted.", "%d bans lifted.", lifted) % lifted
 
-        return self._confirm(request, queryset, ReasonForm, _("Lift the ban"), act)
+        return self.confirm(request, queryset, ReasonForm, _("Lift the ban"), act)
 
-    def _confirm(
-        self,
-        request: HttpRequest,
-        queryset: QuerySet[RealtimeUser],
-        form_class: type[ReasonForm],
-        verb: Any,
-        act: Callable[[Any], str],
+    @admin.action(description=_("Erase selected users"), permissions=["erase"])
+    def erase_selected(
+        self, request: HttpRequest, queryset: QuerySet[RealtimeUser]
     ) -> HttpResponse | None:
-        """Name the users and ask for a reason; act once that is confirmed."""
-        form = form_class(request.POST if "confirmed" in request.POST else None)
-        if form.is_bound and form.is_valid():
-            try:
-                self.message_user(request, act(form), messages.SUCCESS)
-            except PublishFailed:
-                text = _("The channel layer does not answer: connections may still be open.")
-                self.message_user(request, text, messages.ERROR)
-            return None
-        context = {
-            **self.admin_site.each_context(request),
-            "title": verb,
-            "verb": verb,
-            "opts": self.opts,
-            "form": form,
-            "media": self.media + form.media,
-            "users": queryset,
-            "action": request.POST["action"],
-            "action_checkbox_name": ACTION_CHECKBOX_NAME,
-        }
-        return TemplateResponse(request, "admin/realtime/realtimeuser/confirm.html", context)
-
-
-@admin.register(Occupancy)
-class ChannelAdmin(ReadOnlyAdmin):
-    """Occupied channels, added up over all server processes."""
-
-    list_display = ("channel", "app_id", "total", "members")
-    list_filter = ("app_id",)
-    search_fields = ("channel",)
-    fields = ("channel", "app_id", "total", "members")
-    readonly_fields = fields
-
-    def get_queryset(self, request: HttpRequest) -> Any:
-        same = Occupancy.objects.live().filter(
-            app_id=OuterRef("app_id"), channel=OuterRef("channel")
-        )
-        present = Member.objects.alive().filter(
-            app_id=OuterRef("app_id"), channel=OuterRef("channel")
-        )
-        return (
-            super()
-            .get_queryset(request)
-            .alias(first=Subquery(_per_channel(same, Min("pk"))))
-            .filter(pk=F("first"))
-            .annotate(
-                subscribed=Subquery(_per_channel(same, Sum("subscriptions"))),
-                users=Coalesce(Subquery(_per_channel(present, Count("pk"))), 0),
+        def act(form: EraseForm) -> str:
+            users = list(queryset)
+            for user in users:
+                erasure.erase_user(
+                    user.user_id, app_id=user.app_id, keep_ban=form.cleaned_data["keep_ban"]
+                )
+            moderation.log(
+                [RealtimeUser(pk=user.pk, user_id=user.user_id) for user in users],
+                *(staff(request), str(_("Erased.")), form.cleaned_data["reason"]),
             )
+            return ngettext("%d user erased.", "%d users erased.", len(users)) % len(users)
+
+        warning = _(
+            "Everything kept about them is deleted, what the log says about them too, and their"
+            " connections are closed. This cannot be undone."
         )
-
-    @admin.display(description=_("subscriptions"), ordering="subscribed")
-    def total(self, row: Any) -> int:
-        return int(row.subscribed)
-
-    @admin.display(description=_("members"), ordering="users")
-    def members(self, row: Any) -> int | str:
-        return int(row.users) if row.channel.startswith("presence-") else "-"
-
-
-@admin.register(Membership)
-class MembershipAdmin(ReadOnlyAdmin):
-    """Subscriptions of users: which connection and channel, which process, since when."""
-
-    list_display = ("socket_id", "user", "channel", "server", "joined_at")
-    fields = list_display
-    list_filter = ("server",)
-    search_fields = ("socket_id", "member__user__user_id", "member__channel")
-    list_select_related = ("member__user", "server")
-
-    @admin.display(description=_("user"), ordering="member__user__user_id")
-    def user(self, membership: Membership) -> str:
-        return str(membership.member.user)
-
-    @admin.display(description=_("channel"), ordering="member__channel")
-    def channel(self, membership: Membership) -> Any:
-        channel = membership.member.channel
-        return _("signed in") if channel == Member.ONLINE else channel
-
-
-@admin.register(Server)
-class ServerAdmin(ReadOnlyAdmin):
-    """Server processes and their leases."""
-
-    list_display = ("name", "alive", "started_at", "expires_at", "subscribed")
-
-    def get_queryset(self, request: HttpRequest) -> Any:
-        total = Coalesce(Sum("occupancies__subscriptions"), 0)
-        return super().get_queryset(request).annotate(total=total)
-
-    @admin.display(description=_("alive"), boolean=True)
-    def alive(self, server: Server) -> bool:
-        return server.expires_at > timezone.now()
-
-    @admin.display(description=_("subscriptions"), ordering="total")
-    def subscribed(self, server: Any) -> int:
-        return int(server.total)
-
-
-@admin.register(Application)
-class ApplicationAdmin(ModelAdmin):
-    """Apps besides those in the settings; the secret is shown once, when it is made."""
-
-    list_display = ("name", "app_id", "key", "enabled", "client_events", "tls_only")
-    list_filter = ("enabled",)
-    fields = (
-        "name",
-        "app_id",
-        "key",
-        "enabled",
-        "client_events",
-        "tls_only",
-        "allowed_origins",
-        "max_connections",
-    )
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return () if obj is None else ("app_id", "key")
-
-    def save_model(self, request: HttpRequest, obj: Application, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        if not change:
-            text = _("The secret of this app, shown only now: %s")
-            self.message_user(request, text % obj.secret, messages.WARNING)
-
-
-def _staff(request: HttpRequest) -> AbstractBaseUser:
-    """Who is logged in; the admin lets nobody else come this far."""
-    assert isinstance(request.user, AbstractBaseUser)  # noqa: S101 - narrows a union
-    return request.user
-
-
-def _per_channel(rows: Any, aggregate: Any) -> Any:  # Any: querysets of dictionaries
-    """One aggregated value per channel, as a subquery."""
-    return rows.order_by().values("channel").annotate(value=aggregate).values("value")[:1]
+        return self.confirm(request, queryset, EraseForm, _("Erase"), act, warning)

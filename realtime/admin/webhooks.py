@@ -1,6 +1,6 @@
 """Who is told what happens in the apps, and how the telling went."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
@@ -11,18 +11,13 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from realtime.admin.users import ReadOnlyAdmin
+from realtime.admin.base import ModelAdmin, ModelForm, ReadOnlyAdmin
 from realtime.models import WebhookDelivery, WebhookEndpoint
 from realtime.protocol.app import WEBHOOK_KINDS
 from realtime.webhooks import deliveries
 
-if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Any]
-else:
-    ModelAdmin = admin.ModelAdmin  # generic for the type checker only
 
-
-class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the type checker only
+class EndpointForm(ModelForm):
     """An endpoint, whose kinds are chosen from a list."""
 
     url = forms.URLField(label=_("URL"), max_length=2_000, assume_scheme="https")

@@ -13,17 +13,18 @@ from django.utils.decorators import method_decorator
 from django.utils.log import log_response
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
-from rest_framework.exceptions import APIException, ParseError
+from rest_framework.exceptions import APIException, NotFound, ParseError
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from realtime import metrics, moderation, queries, triggers
+from realtime import metrics, moderation, profiles, queries, triggers
 from realtime.api.authentication import AppCaller, PayloadTooLarge, PusherSignature
 from realtime.api.throttling import TooManyEvents, spend
 from realtime.layer import PublishFailed
 from realtime.logs import OncePerSecond
+from realtime.profiles import UnknownUser
 from realtime.protocol.app import App
 from realtime.protocol.errors import BadMessage, DataTooLarge, RealtimeError
 from realtime.protocol.messages import load_json
@@ -97,6 +98,8 @@ class PusherView(APIView):
             case PublishFailed() | DatabaseError():
                 why = exc
                 exc = Unavailable()
+            case UnknownUser():
+                exc = NotFound(str(exc))
             case RealtimeError():
                 exc = ParseError(str(exc))
         if not isinstance(exc, APIException):
@@ -220,6 +223,31 @@ class TerminateView(PusherView):
     def post(self, request: Request, user_id: str, **_: str) -> Response:
         """Close every connection signed in as a user."""
         moderation.terminate_user_connections(user_id, app_id=self.app.id)
+        return Response({})
+
+
+class UserView(PusherView):
+    """``GET``, ``PATCH`` and ``DELETE /apps/ID/users/UID``: ours, in the style of the others"""
+
+    def get(self, request: Request, user_id: str, **_: str) -> Response:
+        """What is kept about a user."""
+        found = profiles.user_data(user_id, app_id=self.app.id)
+        if found is None:
+            raise UnknownUser("No such user")
+        return Response(found)
+
+    def patch(self, request: Request, user_id: str, **_: str) -> Response:
+        """Set what a user shows, all of it."""
+        user_info = self.body().get("user_info")
+        if user_info is None:
+            raise ParseError("Missing required parameter: user_info")
+        if not isinstance(user_info, dict):
+            raise ParseError("Expected user_info parameter to be an object")
+        return Response(profiles.update_user_data(user_id, user_info, app_id=self.app.id))
+
+    def delete(self, request: Request, user_id: str, **_: str) -> Response:
+        """Keep nothing of what a user shows."""
+        profiles.delete_user_data(user_id, app_id=self.app.id)
         return Response({})
 
 

@@ -102,13 +102,18 @@ class RealtimeUser(models.Model):
         return self.user_info if self.user_info_override is None else self.user_info_override
 
     @property
+    def info(self) -> dict[str, Any] | None:
+        """That, read."""
+        try:
+            info = json.loads(self.shown_info or "")
+        except ValueError:
+            return None
+        return info if isinstance(info, dict) else None
+
+    @property
     def display_name(self) -> str:
         """The name in what the user shows of itself, for people to recognise."""
-        try:
-            info = json.loads(self.shown_info or "{}")
-        except ValueError:
-            return ""
-        name = info.get("name") if isinstance(info, dict) else None
+        name = (self.info or {}).get("name")
         # JSON may escape half a character, which no page can show.
         return name.encode("utf-8", "replace").decode() if isinstance(name, str) else ""
 

@@ -102,7 +102,7 @@ class Ledger:
         """
         if self._stopped:
             raise PresenceUnavailable("this server is stopping")
-        if late := self._late.pop(_subscription(joining), None):
+        if late := self._late.pop(joining.subscription, None):
             late.cancel()  # back on the same connection
         answer: asyncio.Future[store.Roster | None] = asyncio.get_running_loop().create_future()
         self._pending.append((joining, answer))
@@ -116,14 +116,14 @@ class Ledger:
     def leave(self, leaving: Leave) -> None:
         """Record a departure."""
         if self._draining:
-            self._late[_subscription(leaving)] = asyncio.get_running_loop().call_later(
+            self._late[leaving.subscription] = asyncio.get_running_loop().call_later(
                 TRAVEL_SECONDS, self._record_leave, leaving
             )
         else:
             self._record_leave(leaving)
 
     def _record_leave(self, leaving: Leave) -> None:
-        self._late.pop(_subscription(leaving), None)
+        self._late.pop(leaving.subscription, None)
         self.record([leaving])
 
     def occupy(self, app_id: str, channel: str, subscriptions: int) -> None:
@@ -204,7 +204,7 @@ class Ledger:
             if isinstance(move, Occupy):
                 channels.add((move.app_id, move.channel))
             elif not isinstance(move, Fact):
-                subscriptions.add(_subscription(move))
+                subscriptions.add(move.subscription)
         if self._draining:  # departures come late, and not from here
             subscriptions |= self._held.keys()
         return subscriptions, channels
@@ -289,7 +289,7 @@ class Ledger:
     def _remember(self, transition: Transition, outcome: store.Outcome) -> None:
         if isinstance(transition, Fact | Occupy):
             return
-        key = _subscription(transition)
+        key = transition.subscription
         if isinstance(transition, Leave):
             self._held.pop(key, None)
         elif transition not in outcome.banned and transition not in outcome.crowded:
@@ -389,10 +389,6 @@ class Ledger:
         if channels:
             deliver_here(await self._thread.run(lambda: store.changed_within(since, channels)))
         self._looked_at = now
-
-
-def _subscription(move: Join | Leave) -> Subscription:
-    return (move.app_id, move.channel, move.socket_id)
 
 
 _ledgers: loops.PerLoop[Ledger] = loops.PerLoop(Ledger)

@@ -23,6 +23,11 @@ class Join:
     """Whether the member shows what was said at sign-in."""
 
     @property
+    def subscription(self) -> tuple[str, str, str]:
+        """App id, channel and socket id."""
+        return (self.app_id, self.channel, self.socket_id)
+
+    @property
     def member_key(self) -> UUID:
         """The primary key of the member."""
         return Member.key_of(self.app_id, self.channel, self.member.user_id)
@@ -36,6 +41,11 @@ class Leave:
     channel: str
     socket_id: str
     user_id: str
+
+    @property
+    def subscription(self) -> tuple[str, str, str]:
+        """App id, channel and socket id."""
+        return (self.app_id, self.channel, self.socket_id)
 
     @property
     def member_key(self) -> UUID:

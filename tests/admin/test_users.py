@@ -1,90 +1,22 @@
-"""Staff's view in Django's admin."""
+"""Users in Django's admin."""
 
 import datetime
-import uuid
+import json
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
-from django.test import Client
 from django.utils import timezone
 
-from realtime.models import Application, Member, Membership, RealtimeUser, Server
-from realtime.presence import lease, store
-from realtime.presence.store import Join, Occupy
-from realtime.protocol import messages
+from realtime.layer import TERMINATE
+from realtime.models import Member, RealtimeUser
+from tests.admin.conftest import USERS, texts, users
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-USERS = "/admin/realtime/realtimeuser/"
-EVIL = '{"name":"<img onerror=x>"}'
-
-
-@pytest.fixture
-def as_staff():
-    """Browsers of staff with some permissions, besides viewing everything of this app."""
-
-    def log_in(*codenames, view=True):
-        user = User.objects.create_user("staff", is_staff=True)
-        ours = Permission.objects.filter(content_type__app_label="realtime")
-        user.user_permissions.set(ours.filter(codename__in=codenames))
-        if view:
-            user.user_permissions.add(*ours.filter(codename__startswith="view_"))
-        browser = Client()
-        browser.force_login(user)
-        return browser
-
-    return log_in
-
-
-@pytest.fixture
-def as_root():
-    browser = Client()
-    browser.force_login(User.objects.create_superuser("root"))
-    return browser
-
-
-@pytest.fixture
-def server():
-    """A process with two users, one of them twice, and a second process with another."""
-    first, second = uuid.uuid4(), uuid.uuid4()
-    for server in (first, second):
-        lease.take(server, 60)
-
-    def join(user, socket_id, channel="presence-room"):
-        return Join("3", channel, socket_id, messages.Member(user, EVIL))
-
-    store.apply(
-        first,
-        [
-            join("ann", "1.1"),
-            join("ann", "1.2"),
-            join("ann", "1.1", Member.ONLINE),
-            Occupy("3", "presence-room", 2),
-            Occupy("3", "room", 5),
-        ],
-        60,
-    )
-    store.apply(second, [join("bob", "2.1"), Occupy("3", "presence-room", 1)], 60)
-    RealtimeUser.objects.create(app_id="3", user_id="offline")
-    return first
-
-
-def users(*user_ids):
-    return [str(RealtimeUser.key_of("3", user_id)) for user_id in user_ids]
 
 
 def shown(response):
     """The user ids in a change list."""
     return {user.user_id for user in response.context["cl"].queryset}
-
-
-def texts(response):
-    """What staff is told."""
-    return [str(message) for message in response.context["messages"]]
-
-
-# ---- lists ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -133,74 +65,9 @@ def test_a_user_is_shown_with_connections_and_channels(as_staff, server):
     assert "1.2" not in client.get(f"{USERS}{users('offline')[0]}/change/").content.decode()
 
 
-def test_channels_are_added_up_over_all_processes(as_staff, server):
-    response = as_staff().get("/admin/realtime/occupancy/")
-
-    rows = {row.channel: (row.subscribed, row.users) for row in response.context["cl"].queryset}
-    assert rows == {"presence-room": (3, 2), "room": (5, 0)}
-    page = response.content.decode()
-    assert '<td class="field-members">2</td>' in page
-    assert '<td class="field-members">-</td>' in page
-
-
-def test_channels_of_a_dead_process_do_not_count(as_staff, server):
-    Server.objects.filter(pk=server).update(expires_at=timezone.now() - datetime.timedelta(1))
-
-    response = as_staff().get("/admin/realtime/occupancy/")
-
-    assert [row.channel for row in response.context["cl"].queryset] == ["presence-room"]
-
-
-def test_connections_are_listed_with_user_channel_and_process(as_staff, server):
-    page = as_staff().get("/admin/realtime/membership/").content.decode()
-
-    assert page.count('field-channel">presence-room') == 3
-    assert page.count('field-channel">signed in') == 1
-    assert 'field-user">&lt;img onerror=x&gt; (bob)' in page
-
-
-def test_processes_are_listed_with_their_lease(as_staff, server):
-    Server.objects.exclude(pk=server).update(expires_at=timezone.now() - datetime.timedelta(1))
-
-    page = as_staff().get("/admin/realtime/server/").content.decode()
-
-    assert page.count('alt="True"') == page.count('alt="False"') == 1
-    assert '<td class="field-subscribed">7</td>' in page
-
-
-def test_lists_cost_a_fixed_number_of_queries(as_staff, server, django_assert_max_num_queries):
-    transitions = [
-        Join("3", "presence-big", f"3.{number}", messages.Member(f"u{number}"))
-        for number in range(50)
-    ]
-    store.apply(server, transitions, 60)
-    client = as_staff()
-
-    for model in ("realtimeuser", "occupancy", "membership", "server"):
-        with django_assert_max_num_queries(12):
-            assert client.get(f"/admin/realtime/{model}/").status_code == 200
-
-
-@pytest.mark.parametrize("model", ["realtimeuser", "occupancy", "membership", "server"])
-def test_what_the_server_writes_is_only_read(as_root, server, model):
-    row = {"membership": Membership, "server": Server, "realtimeuser": RealtimeUser}.get(model)
-    path = f"/admin/realtime/{model}/"
-
-    assert as_root.get(path).status_code == 200
-    assert as_root.get(f"{path}add/").status_code == 403
-    if row is not None:
-        pk = row.objects.first().pk
-        assert as_root.post(f"{path}{pk}/change/", {}).status_code == 403
-        assert as_root.post(f"{path}{pk}/delete/", {"post": "yes"}).status_code == 403
-
-
-def test_without_the_permission_there_is_no_list(as_staff, server):
-    assert as_staff(view=False).get(USERS).status_code == 403
-
-
 # ---- actions ----------------------------------------------------------------------------
 
-ACTIONS = {"kick": "kick_selected", "ban": "ban_selected", "lift": "lift_selected"}
+ACTIONS = {name: f"{name}_selected" for name in ("kick", "ban", "lift", "erase")}
 
 
 def act(client, action, *user_ids, **more):
@@ -218,7 +85,8 @@ def test_each_action_has_its_own_permission(as_staff, server, layer, permission)
         act(client, action, "ann", confirmed="yes")
 
     assert offered == {permission}
-    assert len(layer.sent) == (permission != "lift")
+    asked = [message for _, message in layer.sent if message["type"] == TERMINATE]
+    assert len(asked) == (permission != "lift")
     assert LogEntry.objects.count() == (permission != "lift")
 
 
@@ -229,7 +97,7 @@ def test_an_action_asks_before_it_acts(as_root, server, layer, action):
     response = act(as_root, action, "ann", "bob")
 
     page = response.content.decode()
-    assert response.templates[0].name == "admin/realtime/realtimeuser/confirm.html"
+    assert response.templates[0].name == "admin/realtime/confirm.html"
     assert "This applies to 2 users:" in page
     assert all(f'value="{key}"' in page for key in users("ann", "bob"))
     assert "csrfmiddlewaretoken" in page
@@ -303,66 +171,103 @@ def test_a_layer_that_is_away_is_told(as_root, server, layer):
     assert RealtimeUser.objects.banned().exists()
 
 
-# ---- apps -------------------------------------------------------------------------------
+def test_erasing_leaves_nothing_but_who_did_it(as_root, server, layer):
+    act(as_root, "kick", "ann", confirmed="yes")
 
-APPS = "/admin/realtime/application/"
-NEW = {"name": "Shop", "app_id": "9", "key": "key-9", "enabled": "on", "allowed_origins": "[]"}
+    response = act(as_root, "erase", "ann", confirmed="yes", reason="Asked for it")
 
-
-def test_the_secret_of_an_app_is_shown_once(as_root):
-    response = as_root.post(f"{APPS}add/", NEW, follow=True)
-
-    app = Application.objects.get()
-    assert any(app.secret in text for text in texts(response))
-    changed = as_root.post(f"{APPS}{app.pk}/change/", {**NEW, "name": "Store"}, follow=True)
-    pages = [as_root.get(path).content.decode() for path in (APPS, f"{APPS}{app.pk}/change/")]
-    assert app.secret not in "".join([*texts(changed), *pages])
+    assert texts(response) == ["1 user erased."]
+    assert not RealtimeUser.objects.filter(user_id="ann").exists()
+    [entry] = LogEntry.objects.all()
+    assert (entry.object_repr, entry.change_message) == ("ann", "Erased. Asked for it")
 
 
-def test_the_credentials_of_an_app_stay(as_root):
-    app = Application.objects.create(name="Shop", app_id="9", key="key-9")
+def test_erasing_may_keep_a_ban(as_root, server, layer):
+    act(as_root, "ban", "ann", confirmed="yes")
 
-    as_root.post(f"{APPS}{app.pk}/change/", {**NEW, "app_id": "10", "key": "k", "name": "Store"})
+    act(as_root, "erase", "ann", confirmed="yes", keep_ban="on")
 
-    app.refresh_from_db()
-    assert (app.name, app.app_id, app.key) == ("Store", "9", "key-9")
+    assert RealtimeUser.objects.banned().get().shown_info is None
 
 
-def test_an_app_that_no_library_accepts_is_refused(as_root):
-    response = as_root.post(f"{APPS}add/", {**NEW, "app_id": "shop", "allowed_origins": "{}"})
+def test_erasing_warns_before(as_root, server):
+    assert "This cannot be undone." in act(as_root, "erase", "ann").content.decode()
 
-    errors = response.context["adminform"].form.errors
-    assert set(errors) == {"app_id", "allowed_origins"}
+
+# ---- what a user shows ------------------------------------------------------------------
+
+
+def change(client, user_info, user_id="ann"):
+    path = f"{USERS}{users(user_id)[0]}/change/"
+    return client.post(path, {"shown_info": user_info}, follow=True)
+
+
+def test_changing_what_a_user_shows_needs_a_permission_of_its_own(as_staff, server):
+    client = as_staff("kick_realtimeuser", "change_realtimeuser")
+
+    page = client.get(f"{USERS}{users('ann')[0]}/change/").content.decode()
+
+    assert "<textarea" not in page
+    assert change(client, "{}").status_code == 403
+    assert RealtimeUser.objects.get(user_id="ann").user_info_override is None
+
+
+def test_staff_set_what_a_user_shows(as_staff, server, layer):
+    RealtimeUser.objects.filter(user_id="ann").update(ban_reason="as it was")
+    Member.objects.filter(user__user_id="ann").update(from_sign_in=True)
+    client = as_staff("edit_realtimeuser")
+    assert "&lt;img onerror" in client.get(f"{USERS}{users('ann')[0]}/change/").content.decode()
+
+    change(client, '{"name": "Anna"}')
+
+    ann = RealtimeUser.objects.get(user_id="ann")
+    assert (ann.info, ann.ban_reason) == ({"name": "Anna"}, "as it was")
+    assert [message["channel"] for message in layer.events()] == ["presence-room"]
+    assert "user info" in LogEntry.objects.get().get_change_message()
+
+
+def test_saving_the_page_without_a_change_sets_nothing(as_root, server, layer):
+    text = json.dumps(RealtimeUser.objects.get(user_id="ann").info)
+
+    change(as_root, text)
+    change(as_root, "", "offline")
+
+    assert not RealtimeUser.objects.exclude(user_info_override=None).exists()
+    assert layer.events() == []
+
+
+def test_an_empty_field_deletes_what_is_kept(as_root, server, layer):
+    change(as_root, '{"name": "Anna"}')
+
+    change(as_root, "")
+
+    ann = RealtimeUser.objects.get(user_id="ann")
+    assert (ann.user_info, ann.user_info_override) == (None, None)
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("user_info", "complaint"),
     [
-        {"app_id": "3"},
-        {"key": "278d425bdf160c739803"},
-        {"key": "a b:/"},
-        {"app_id": "x1"},
-        {"allowed_origins": '["example.com"]'},
-        {"allowed_origins": '["https://"]'},
-        {"allowed_origins": '["http://[x"]'},
-        {"allowed_origins": "7"},
+        ("{", "Enter a valid JSON."),
+        ("[1]", "user_info must be an object"),
+        (json.dumps({"name": "x" * 1_024}), "user_info is larger than 1024 bytes"),
     ],
-    ids=str,
+    ids=["no JSON", "no object", "too large"],
 )
-def test_an_app_that_could_never_work_is_not_saved(admin_client, wrong):
-    form = {"name": "Shop", "app_id": "7", "key": "k7", "enabled": "on", "allowed_origins": "[]"}
-
-    response = admin_client.post("/admin/realtime/application/add/", form | wrong)
-
-    assert response.status_code == 200
-    assert not Application.objects.exists()
+def test_what_no_user_may_show_is_refused(as_root, server, user_info, complaint):
+    assert complaint in change(as_root, user_info).content.decode()
+    assert RealtimeUser.objects.get(user_id="ann").user_info_override is None
 
 
-def test_a_row_whose_id_the_settings_took_later_can_still_be_opened(admin_client):
-    row = Application.objects.create(name="Shop", app_id="3", key="k7")
-    form = {"name": "Shop", "enabled": "on", "allowed_origins": "[]"}
+def test_half_a_character_can_be_shown_and_kept(as_root, server):
+    RealtimeUser.objects.filter(user_id="ann").update(user_info='{"name":"\\ud83d"}')
 
-    response = admin_client.post(f"/admin/realtime/application/{row.pk}/change/", form)
+    assert as_root.get(f"{USERS}{users('ann')[0]}/change/").status_code == 200
 
-    assert response.status_code == 200
-    assert "The settings have an app with this id or key." in response.content.decode()
+
+def test_the_user_of_an_app_that_is_gone_cannot_be_changed(as_root, db):
+    user = RealtimeUser.objects.create(app_id="77", user_id="ann")
+
+    response = as_root.post(f"{USERS}{user.pk}/change/", {"shown_info": "{}"})
+
+    assert "The app of this user is gone." in response.content.decode()

@@ -8,6 +8,7 @@ from django.db import OperationalError, connection
 
 from realtime import logs
 from realtime.api import throttling
+from realtime.models import RealtimeUser
 
 EVENTS, BATCH = "/apps/3/events", "/apps/3/batch_events"
 EVENT = {"name": "greet", "channel": "room", "data": "hello"}
@@ -451,3 +452,68 @@ def test_events_of_the_api_wait_for_no_transaction(api, layer, settings):
         assert sent(layer) == [("room", "greet", "hello")]
     finally:
         settings.DATABASES["default"]["ATOMIC_REQUESTS"] = False
+
+
+# ---- users ------------------------------------------------------------------------------
+
+ANN = "/apps/3/users/ann"
+
+
+@pytest.fixture
+def ann(occupied):
+    return RealtimeUser.objects.get(app_id="3", user_id="ann")
+
+
+def test_a_user_is_described(api, ann):
+    response = api.get(ANN)
+
+    body = response.json()
+    assert response.status_code == 200
+    assert set(body) == {
+        *("id", "user_info", "online", "banned", "channels", "first_seen_at", "last_seen_at")
+    }
+    assert (body["id"], body["online"], body["channels"]) == ("ann", True, ["presence-room"])
+
+
+def test_what_a_user_shows_is_set_and_deleted(api, ann):
+    response = api("PATCH", ANN, {"user_info": {"name": "Anna"}})
+    assert (response.status_code, response.json()["user_info"]) == (200, {"name": "Anna"})
+    assert api.get(ANN).json()["user_info"] == {"name": "Anna"}
+
+    assert answer(api("DELETE", ANN)) == (200, "{}")
+
+    assert api.get(ANN).json()["user_info"] is None
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
+@pytest.mark.parametrize("path", ["/apps/3/users/nobody", "/apps/3/users/a/b"])
+def test_a_user_nobody_knows_is_not_found(api, method, path):
+    body = {"user_info": {}} if method == "PATCH" else None
+
+    assert answer(api(method, path, body)) == (404, "No such user\n")
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
+def test_a_call_about_a_user_is_signed(api, ann, method):
+    body = {"user_info": {}} if method == "PATCH" else None
+
+    assert api(method, ANN, body, secret="wrong").status_code == 401
+    assert RealtimeUser.objects.get(user_id="ann").user_info_override is None
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "text"),
+    [
+        ({}, 400, "Missing required parameter: user_info"),
+        ({"user_info": None}, 400, "Missing required parameter: user_info"),
+        ({"user_info": "x"}, 400, "Expected user_info parameter to be an object"),
+        ({"user_info": {"n": "x" * 1_024}}, 413, "user_info is larger than 1024 bytes"),
+    ],
+    ids=["nothing", "null", "text", "too large"],
+)
+def test_what_no_user_may_show_is_refused(api, ann, body, status, text):
+    assert answer(api("PATCH", ANN, body)) == (status, f"{text}\n")
+
+
+def test_other_methods_on_a_user_are_refused(api, ann):
+    assert api.post(ANN, {}).status_code == 405

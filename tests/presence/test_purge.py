@@ -84,6 +84,14 @@ def test_the_banned_stay(until, stays):
     assert bool(names()) is stays
 
 
+def test_what_was_set_through_the_server_stays():
+    RealtimeUser.objects.create(
+        app_id=APP, user_id="ann", last_seen_at=LONG_AGO, user_info_override="{}"
+    )
+
+    assert purge.count(BEFORE) == purge.delete(BEFORE) == Purged(0, 0)
+
+
 def test_there_may_be_more_than_one_batch(apply, monkeypatch):
     monkeypatch.setattr(purge, "BATCH_ROWS", 2)
     apply(*(join(f"u{number}", f"1.{number}") for number in range(5)))
