@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 
-from realtime import applications, erasure, moderation
+from realtime import applications, conf, erasure, layer, moderation
 from realtime.layer import PublishFailed
 from realtime.models import RealtimeUser
 from realtime.presence import census
@@ -46,6 +46,11 @@ class Command(BaseCommand):
         if options["dry_run"]:
             self._say("Would erase", erasure.count(user_id, app_id=app_id))
             return
+        if layer.is_in_memory() and census.connection_count(app_id, user_id):
+            raise CommandError(
+                "The user is connected, and the channel layer in memory ends at this process:"
+                " erase in the admin, or with realtime.erase_user() in the server process."
+            )
         try:
             _part(app_id, user_id)
             erased = erasure.erase_user(user_id, app_id=app_id, keep_ban=options["keep_ban"])
@@ -62,11 +67,17 @@ class Command(BaseCommand):
 
 
 def _part(app_id: str, user_id: str) -> None:
-    """Close the connections, and give their processes time to write that."""
+    """Close the connections, and give all processes time to write that and to hear of it.
+
+    Once the rows are gone nobody can look up what the channel layer lost.
+    """
+    if not census.connection_count(app_id, user_id):
+        return
     moderation.close_connections([RealtimeUser(app_id=app_id, user_id=user_id)])
     deadline = time.monotonic() + LEAVE_SECONDS
     while census.connection_count(app_id, user_id) and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)
+    time.sleep(conf.get().lease_seconds / 3)
 
 
 def _write(path: str, document: dict[str, Any]) -> None:

@@ -81,6 +81,11 @@ serve({
   members({ client, channel }) {
     return plain(clients.get(client).channel(channel).members);
   },
+  /** Oneself in a presence channel: as of the subscription, and as of now. */
+  me({ client, channel }) {
+    const { members } = clients.get(client).channel(channel);
+    return { me: members.me, now: members.get(members.myID) };
+  },
   state({ client }) {
     return clients.get(client).connection.state;
   },

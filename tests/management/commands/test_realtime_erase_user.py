@@ -70,6 +70,15 @@ def test_an_export_overwrites_nothing_and_then_nothing_is_erased(tmp_path):
     assert RealtimeUser.objects.exists()
 
 
+def test_connections_that_cannot_be_reached_are_told(monkeypatch):
+    monkeypatch.setattr(realtime_erase_user.census, "connection_count", lambda *_: 1)
+
+    with pytest.raises(CommandError, match="ends at this process"):
+        run("ann")
+
+    assert RealtimeUser.objects.exists()
+
+
 def test_an_unknown_app_is_refused():
     with pytest.raises(CommandError, match="no realtime app with the id 77"):
         run("77", "ann")
@@ -82,8 +91,10 @@ def test_a_layer_that_is_away_is_told(layer):
         run("ann")
 
 
-def test_connections_have_time_to_go_but_not_for_ever(monkeypatch):
-    looks = iter([2, 1, 0])
+def test_connections_have_time_to_go_but_not_for_ever(monkeypatch, configure, layer):
+    monkeypatch.setattr(realtime_erase_user.layer, "is_in_memory", lambda: False)
+    configure(LEASE_SECONDS=0.01)
+    looks = iter([3, 2, 1, 0])
     monkeypatch.setattr(realtime_erase_user.census, "connection_count", lambda *_: next(looks))
     monkeypatch.setattr(realtime_erase_user, "_LOOK_SECONDS", 0)
     run("ann")
