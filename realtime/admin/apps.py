@@ -17,7 +17,7 @@ class ApplicationForm(ModelForm):
     """An app; the master key goes in and never comes out."""
 
     encryption_master_key = forms.CharField(
-        label=_("encryption master key"),
+        label=_("Encryption master key"),
         required=False,
         max_length=44,
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
@@ -26,7 +26,7 @@ class ApplicationForm(ModelForm):
             " leave this empty to keep the one there is."
         ),
     )
-    forget_master_key = forms.BooleanField(label=_("forget the master key"), required=False)
+    forget_master_key = forms.BooleanField(label=_("Forget the master key"), required=False)
 
     class Meta:
         model = Application
@@ -48,7 +48,7 @@ class ApplicationAdmin(AskingAdmin):
     """Apps besides those in the settings; a secret is shown once, when it is made."""
 
     form = ApplicationForm
-    list_display = ("name", "app_id", "key", "rotating", "enabled", "client_events", "tls_only")
+    list_display = ("name", "app_id", "enabled", "client_events", "tls_only", "rotating", "key")
     list_filter = ("enabled",)
     actions = ("rotate_selected", "retire_selected")
     fieldsets = (

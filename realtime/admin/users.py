@@ -75,7 +75,7 @@ class UserForm(ModelForm):
     """What a user shows, as staff may set it."""
 
     shown_info = UserInfoField(
-        label=_("user info"),
+        label=_("User info"),
         required=False,
         widget=forms.Textarea(attrs={"rows": 4, "cols": 60}),
         help_text=_(

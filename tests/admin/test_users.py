@@ -223,7 +223,7 @@ def test_staff_set_what_a_user_shows(as_staff, server, layer):
     ann = RealtimeUser.objects.get(user_id="ann")
     assert (ann.info, ann.ban_reason) == ({"name": "Anna"}, "as it was")
     assert [message["channel"] for message in layer.events()] == ["presence-room"]
-    assert "user info" in LogEntry.objects.get().get_change_message()
+    assert "User info" in LogEntry.objects.get().get_change_message()
 
 
 def test_saving_the_page_without_a_change_sets_nothing(as_root, server, layer):
