@@ -1,8 +1,9 @@
 """Everything that is kept about one user: found, exported, erased.
 
 Found by what the columns are, so that a model that comes later is not forgotten: a user id
-beside an app id, a key of a row that belongs to the user, or the channel of the user.  What
-events say about people in other channels is the site's own business.
+beside an app id, a key of a row that belongs to the user, or the channel of the user.  Facts and
+requests of webhooks name the user inside a text; ``webhooks.mentions`` finds those.  What events
+say about people in other channels is the site's own business.
 """
 
 from collections.abc import Iterator
@@ -17,10 +18,18 @@ from django.db.models.functions import Greatest, Now
 
 from realtime import applications, moderation, profiles, queries
 from realtime.database import lock
-from realtime.models import Member, OutboxChannel, RealtimeUser, RealtimeUserQuerySet
+from realtime.models import (
+    Member,
+    OutboxChannel,
+    PendingFact,
+    RealtimeUser,
+    RealtimeUserQuerySet,
+    WebhookDelivery,
+)
 from realtime.presence.changes import Change, change_of
 from realtime.presence.store import clock
 from realtime.protocol.names import user_channel
+from realtime.webhooks import mentions
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +67,19 @@ async def aerase_user(user_id: str, *, app_id: str | None = None, keep_ban: bool
 
 def count(user_id: str, *, app_id: str | None = None) -> dict[str, int]:
     """How many rows of each model are about a user; models without any are missing."""
-    app = applications.default(app_id)
-    found = {rows.model.__name__: rows.count() for rows in rows_about(app.id, user_id)}
-    return {name: total for name, total in found.items() if total}
+    rows = export(user_id, app_id=app_id)["rows"]
+    return {name: len(found) for name, found in rows.items()}
 
 
 def export(user_id: str, *, app_id: str | None = None) -> dict[str, Any]:
     """Every row that is about a user, by model: for the user to read, as JSON can carry it
-    with Django's encoder."""
+    with Django's encoder.  Of requests of webhooks it has the events about this user."""
     app = applications.default(app_id)
     found = {rows.model.__name__: list(rows.values()) for rows in rows_about(app.id, user_id)}
+    found[WebhookDelivery.__name__] = [
+        {"id": pk, "events": events}
+        for pk, events in mentions.requests_about(app.id, user_id).items()
+    ]
     return {
         "app_id": app.id,
         "user_id": user_id,
@@ -76,7 +88,7 @@ def export(user_id: str, *, app_id: str | None = None) -> dict[str, Any]:
 
 
 def rows_about(app_id: str, user_id: str) -> Iterator[QuerySet[Any]]:
-    """The rows that are about a user, model by model, the user's own row last."""
+    """The rows that are about this user alone, model by model, the user's own row last."""
     for model in apps.get_app_config("realtime").get_models():
         found = about(model, app_id, user_id)
         if found is not None and model is not RealtimeUser:
@@ -90,6 +102,8 @@ def about(model: type[Model], app_id: str, user_id: str) -> Q | None:
     """Which rows of *model* are about a user; ``None`` for a model that is about nobody."""
     if model is OutboxChannel:
         return Q(pk=OutboxChannel.key_of(app_id, user_channel(user_id)))
+    if model is PendingFact:
+        return Q(pk__in=mentions.facts_about(app_id, user_id))
     names = {item.name: item for item in model._meta.concrete_fields}
     found = Q()
     if "app_id" in names and "user_id" in names:
@@ -142,6 +156,8 @@ def _erase(app_id: str, user_id: str, *, keep_ban: bool) -> tuple[Erased, list[C
         for label, deleted in rows.delete()[1].items():
             name = label.rpartition(".")[2]
             totals[name] = totals.get(name, 0) + deleted
+    # After the facts, which may just have become requests.
+    totals[WebhookDelivery.__name__] = mentions.take_out(app_id, user_id)
     return Erased({name: total for name, total in totals.items() if total}, ban_kept), departures
 
 

@@ -1,7 +1,6 @@
 """Whether a WebSocket may begin: which app it is for, and whether there is room for it."""
 
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 from django.db import DatabaseError
@@ -17,16 +16,14 @@ logger.addFilter(OncePerSecond())
 
 _SUBPROTOCOL_PREFIX = "pusher-channels-protocol-"
 
-Scope = Mapping[str, Any]  # Any: ASGI
 
-
-def subprotocol(scope: Scope) -> str | None:
+def subprotocol(scope: Any) -> str | None:  # Any: ASGI
     """Swift offers one and wants it back; nobody else offers any."""
     offered = scope.get("subprotocols") or ()
     return next((name for name in offered if name.startswith(_SUBPROTOCOL_PREFIX)), None)
 
 
-async def admit(scope: Scope) -> tuple[App, str]:
+async def admit(scope: Any) -> tuple[App, str]:
     """The app that is asked for, and which library the client says it is.
 
     Raises:

@@ -120,7 +120,9 @@ def announce(changes: Sequence[Change]) -> None:
 
     What the layer does not take is logged: the processes look the rows up.
     """
-    envelopes = [envelope_of(item) for item in changes if item.channel != Member.ONLINE]
+    # Of a sign-in it is no news that it shows something else, only that it is over.
+    news = [item for item in changes if item.channel != Member.ONLINE or not item.present]
+    envelopes = [envelope_of(item) for item in news]
     if not envelopes:
         return
     publish = partial(_publish, envelopes)

@@ -14,27 +14,41 @@ from django.utils import timezone
 import realtime
 from realtime import erasure, moderation
 from realtime.layer import TERMINATE, PublishFailed
-from realtime.models import Membership, OutboxChannel, OutboxEntry, RealtimeUser
+from realtime.models import (
+    Membership,
+    OutboxChannel,
+    OutboxEntry,
+    RealtimeUser,
+    WebhookDelivery,
+)
 from realtime.presence import lease, store
 from realtime.presence.transitions import Join
-from realtime.protocol import messages
+from realtime.protocol.messages import Member as Named
+from realtime.webhooks import deliveries
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ABOUT_NOBODY = {"Application", "Server"}
+BOTH = ("ann", "bob")
+ABOUT_NOBODY = {"Application", "Server", "WebhookEndpoint", "WebhookQueue"}
+ABOUT_SEVERAL = {"WebhookDelivery"}
 PERSONAL = ("user", "member", "socket", "channel", "stream", "by")
 """Words in the names of columns that may say who somebody is."""
-NOT_OF_USERS = {"max_connections", "old_key"}
+NOT_OF_USERS = {"max_connections", "old_key", "claimed_by", "channel_prefixes"}
+
+
+def named(user_id):
+    return Named(user_id, json.dumps({"name": f"{user_id}!"}))
 
 
 @pytest.fixture
-def known(layer):
+def known(layer, configure):
     """Two users of whom everything is kept that can be."""
+    configure(WEBHOOKS=[{"URL": "https://example.com/hook"}])
     server = uuid.uuid4()
     lease.take(server, 60)
     staff = User.objects.create_superuser("staff")
-    for user_id in ("ann", "bob"):
-        member = messages.Member(user_id, json.dumps({"name": f"{user_id}!"}))
+    for user_id in BOTH:
+        member = named(user_id)
         joins = [
             Join("3", "#online", f"1.{user_id}", member, None, True),
             Join("3", "presence-room", f"1.{user_id}", member),
@@ -44,17 +58,23 @@ def known(layer):
         key = OutboxChannel.key_of("3", channel)
         OutboxChannel.objects.create(pk=key)
         OutboxEntry.objects.create(stream_id=key, app_id="3", channel=channel, text="secret")
+    deliveries.collect()
+    for user_id in BOTH:  # of these facts no requests are made
+        join = Join("3", "presence-hall", f"1.{user_id}", named(user_id))
+        store.apply(server, [join], 60)
         moderation.ban([RealtimeUser.objects.get(user_id=user_id)], by=staff, reason="Spam")
     layer.sent.clear()
 
 
 ALL = {
     "LogEntry": 1,
-    "Member": 2,
-    "Membership": 2,
+    "Member": 3,
+    "Membership": 3,
     "OutboxChannel": 1,
     "OutboxEntry": 1,
+    "PendingFact": 1,
     "RealtimeUser": 1,
+    "WebhookDelivery": 1,
 }
 
 
@@ -71,11 +91,20 @@ def test_others_see_the_user_leave_and_connections_are_closed(known, layer):
     realtime.erase_user("ann")
 
     frames = [json.loads(message["text"]) for message in layer.events()]
-    assert [(item["event"], item["channel"]) for item in frames] == [
-        ("pusher_internal:member_removed", "presence-room")
+    assert sorted((item["event"], item["channel"]) for item in frames) == [
+        ("pusher_internal:member_removed", "presence-hall"),
+        ("pusher_internal:member_removed", "presence-room"),
     ]
+    assert [(item[0], item[2]) for item in layer.sign_ins()] == [("ann", False)]  # for watchers
     asked = [message for _, message in layer.sent if message["type"] == TERMINATE]
     assert [(item["app"], item["user"], item["members"]) for item in asked] == [("3", "ann", True)]
+
+
+def test_a_webhook_goes_on_telling_of_others(known):
+    realtime.erase_user("ann")
+
+    [delivery] = WebhookDelivery.objects.all()
+    assert [event["user_id"] for event in json.loads(delivery.body)["events"]] == ["bob"]
 
 
 def test_a_ban_may_be_kept_with_the_id_and_nothing_else(known):
@@ -116,6 +145,8 @@ def test_the_export_has_every_row(known):
     [user] = document["rows"]["RealtimeUser"]
     assert json.loads(user["user_info"]) == {"name": "ann!"}
     assert document["rows"]["OutboxEntry"][0]["text"] == "secret"
+    [request] = document["rows"]["WebhookDelivery"]
+    assert [event["user_id"] for event in request["events"]] == ["ann"]
     assert "bob" not in json.dumps(document)
 
 
@@ -124,7 +155,7 @@ def test_a_user_who_comes_back_is_somebody_new(known):
     server = uuid.uuid4()
     lease.take(server, 60)
 
-    join = Join("3", "presence-room", "2.1", messages.Member("ann", "{}"))
+    join = Join("3", "presence-room", "2.1", Named("ann", "{}"))
     [change] = store.apply(server, [join], 60).changes
 
     assert change.present
@@ -159,18 +190,18 @@ def test_models_about_nobody_are_left_alone():
         if erasure.about(model, "3", "ann") is None
     }
 
-    assert left <= ABOUT_NOBODY
+    assert left <= ABOUT_NOBODY | ABOUT_SEVERAL
 
 
 def test_a_model_with_a_user_id_beside_an_app_id_is_found():
-    class Fact(models.Model):  # noqa: DJ008
+    class Note(models.Model):  # noqa: DJ008
         app_id = models.CharField(max_length=20)
         user_id = models.CharField(max_length=200)
 
         class Meta:
             app_label = "elsewhere"
 
-    found = erasure.about(Fact, "3", "ann")
+    found = erasure.about(Note, "3", "ann")
 
     assert found == models.Q(app_id="3", user_id="ann")
 

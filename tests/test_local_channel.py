@@ -5,6 +5,8 @@ import time
 from realtime.last_events import Kept
 from realtime.layer import Envelope
 from realtime.local_channel import LocalChannel
+from realtime.protocol.attendance import Announcement, View
+from realtime.protocol.messages import encode_member_removed
 from tests.conftest import ID, Peer, until
 
 CHANNEL = "cache-prices"
@@ -42,3 +44,21 @@ async def test_who_left_is_forgotten():
 
     assert local.empty
     assert local._given == {}
+
+
+async def test_a_member_that_shows_something_else_is_two_copies_after_a_kept_event():
+    channel = "presence-cache-room"
+    local, early, late = LocalChannel("group"), Peer("1.1"), Peer("1.2")
+    news = Announcement("ann", 2, present=True, shown_since=2)
+    renewal = Envelope(ID, channel, "added", announcement=news)
+    local.held["1.2"] = (late.socket, [])
+    local.held["1.1"] = (early.socket, [])
+    local.release(early.socket, View({"ann": 1}), None)
+
+    assert local.deliver(renewal) == 2
+    assert local.release(late.socket, View({"ann": 1}), Kept(channel, 1, "kept")) == 3
+
+    removed = encode_member_removed(channel, "ann")
+    await until(lambda: len(late.texts) == 3)
+    assert late.texts == ["kept", removed, "added"]
+    assert early.texts == [removed, "added"]

@@ -51,33 +51,16 @@ class ApplicationAdmin(AskingAdmin):
     list_display = ("name", "app_id", "enabled", "client_events", "tls_only", "rotating", "key")
     list_filter = ("enabled",)
     actions = ("rotate_selected", "retire_selected")
-    fieldsets = (
-        (None, {"fields": ("name", "app_id", "enabled")}),
-        (_("Keys"), {"fields": ("key", "old_key")}),
-        (
-            _("Features"),
-            {
-                "fields": (
-                    "client_events",
-                    "subscription_counts",
-                    "watchlists",
-                    "webhook_batching",
-                )
-            },
-        ),
-        (
-            _("Connections"),
-            {
-                "fields": (
-                    "tls_only",
-                    "authorized_connections",
-                    "allowed_origins",
-                    "max_connections",
-                )
-            },
-        ),
-        (_("Encryption"), {"fields": ("encryption_master_key", "forget_master_key")}),
-        (_("Limits"), {"fields": ("limits",)}),
+    fieldsets = tuple(
+        (title, {"fields": tuple(names.split())})
+        for title, names in (
+            (None, "name app_id enabled"),
+            (_("Keys"), "key old_key"),
+            (_("Features"), "client_events subscription_counts watchlists webhook_batching"),
+            (_("Connections"), "tls_only authorized_connections allowed_origins max_connections"),
+            (_("Encryption"), "encryption_master_key forget_master_key"),
+            (_("Limits"), "limits"),
+        )
     )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:

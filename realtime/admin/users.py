@@ -1,6 +1,7 @@
 """Users: who they are, where, and what staff may do about it."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -107,48 +108,40 @@ class UserForm(ModelForm):
         return user_info
 
 
-class OnlineFilter(admin.SimpleListFilter):
+class YesNoFilter(admin.SimpleListFilter):
+    """By whether users are among those of ``chosen``."""
+
+    answers: tuple[Any, Any]
+    chosen: Callable[[], QuerySet[RealtimeUser]]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return list(zip(("yes", "no"), self.answers, strict=True))
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[RealtimeUser]
+    ) -> QuerySet[RealtimeUser]:
+        if self.value() not in ("yes", "no"):
+            return queryset
+        chosen = Q(pk__in=type(self).chosen().values("pk"))
+        return queryset.filter(chosen if self.value() == "yes" else ~chosen)
+
+
+class OnlineFilter(YesNoFilter):
     """By presence."""
 
     title = _("presence")
     parameter_name = "online"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("yes", _("Online")), ("no", _("Offline"))]
-
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[RealtimeUser]
-    ) -> QuerySet[RealtimeUser]:
-        online = RealtimeUser.objects.online().values("pk")
-        match self.value():
-            case "yes":
-                return queryset.filter(pk__in=online)
-            case "no":
-                return queryset.exclude(pk__in=online)
-            case _:
-                return queryset
+    answers = (_("Online"), _("Offline"))
+    chosen = RealtimeUser.objects.online
 
 
-class BannedFilter(admin.SimpleListFilter):
+class BannedFilter(YesNoFilter):
     """By ban."""
 
     title = _("ban")
     parameter_name = "banned"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("yes", _("Banned")), ("no", _("Not banned"))]
-
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[RealtimeUser]
-    ) -> QuerySet[RealtimeUser]:
-        banned = RealtimeUser.objects.banned().values("pk")
-        match self.value():
-            case "yes":
-                return queryset.filter(pk__in=banned)
-            case "no":
-                return queryset.exclude(pk__in=banned)
-            case _:
-                return queryset
+    answers = (_("Banned"), _("Not banned"))
+    chosen = RealtimeUser.objects.banned
 
 
 @admin.register(RealtimeUser)

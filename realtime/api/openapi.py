@@ -60,15 +60,27 @@ BATCH_BODY: Final = object_of(
         "items": object_of("name data channel", **EVENT, channel=CHANNEL),
     },
 )
+TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+TIME_OR_NONE: Final[Schema] = {**TIME, "nullable": True}
+USER: Final = object_of(
+    "id user_info online first_seen_at last_seen_at banned channels",
+    id=TEXT,
+    user_info={"type": "object", "nullable": True},
+    online=FLAG,
+    first_seen_at=TIME,
+    last_seen_at=TIME,
+    banned=FLAG,
+    channels={"type": "array", "items": CHANNEL},
+)
 REASON: Final[Schema] = {"type": "string", "maxLength": 200}
 
 SIGNED_ERRORS: Final = {
     400: "A parameter is missing or breaks a limit, or the body is no JSON object.",
     401: "The signature is wrong or too old, or the key is unknown or that of another app.",
     403: "The app is disabled.",
-    404: "There is no such path.",
+    404: "There is no such path, or nobody knows the user.",
     405: "The path is for another method.",
-    413: "The data of an event, or the body, is too large.",
+    413: "The data of an event or of a user, or the body, is too large.",
     429: "The app has sent what it may; `Retry-After` says in how many seconds to repeat it.",
     503: "The channel layer or the database does not answer. Repeat the call.",
 }
@@ -113,6 +125,9 @@ SECURITY_SCHEMES: Final[dict[str, Schema]] = {
 
 _signed: Final[Callable[..., URLPattern]] = functools.partial(
     route, auth=("signature",), errors=SIGNED_ERRORS
+)
+_of_one_user: Final[Callable[..., URLPattern]] = functools.partial(
+    _signed, "apps/<str:app_id>/users/<path:user_id>"
 )
 _of_users: Final[Callable[..., URLPattern]] = functools.partial(
     route, auth=("session", "token"), errors=SITE_ERRORS
@@ -201,6 +216,14 @@ PATTERNS: Final = (
         body={"application/json": object_of()},
         answers=as_json(object_of()),
     ),
+    _of_one_user("get", "What is kept about a user", answers=as_json(USER)),
+    _of_one_user(
+        "patch",
+        "Set what a user shows",
+        body={"application/json": object_of("user_info", user_info={"type": "object"})},
+        answers=as_json(USER),
+    ),
+    _of_one_user("delete", "Keep nothing of what a user shows", answers=as_json(object_of())),
     _signed(
         "users/<str:user_id>/terminate_connections",
         "post",
@@ -244,10 +267,7 @@ PATTERNS: Final = (
                 users={
                     "type": "array",
                     "items": object_of(
-                        "id banned last_seen_at",
-                        id=TEXT,
-                        banned=FLAG,
-                        last_seen_at={"type": "string", "format": "date-time", "nullable": True},
+                        "id banned last_seen_at", id=TEXT, banned=FLAG, last_seen_at=TIME_OR_NONE
                     ),
                 },
             )
@@ -264,11 +284,7 @@ PATTERNS: Final = (
         "realtime/users/<path:user_id>/ban",
         "post",
         "Close the connections of a user and keep the user out",
-        body=in_several_types(
-            object_of(
-                reason=REASON, until={"type": "string", "format": "date-time", "nullable": True}
-            )
-        ),
+        body=in_several_types(object_of(reason=REASON, until=TIME_OR_NONE)),
         answers=as_json(object_of("closed", closed=COUNT)),
     ),
     _of_staff(

@@ -10,22 +10,28 @@ from realtime.protocol.facts import Fact
 
 
 @dataclass(frozen=True, slots=True)
-class Join:
-    """A connection subscribed as a member."""
+class Move:
+    """A connection, in a channel with members."""
 
     app_id: str
     channel: str
     socket_id: str
-    member: messages.Member
-    limit: int | None = None
-    """Members the channel may have; ``None`` for any number."""
-    from_sign_in: bool = False
-    """Whether the member shows what was said at sign-in."""
 
     @property
     def subscription(self) -> tuple[str, str, str]:
         """App id, channel and socket id."""
         return (self.app_id, self.channel, self.socket_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Join(Move):
+    """A connection subscribed as a member."""
+
+    member: messages.Member
+    limit: int | None = None
+    """Members the channel may have; ``None`` for any number."""
+    from_sign_in: bool = False
+    """Whether the member shows what was said at sign-in."""
 
     @property
     def member_key(self) -> UUID:
@@ -34,18 +40,10 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(Move):
     """A connection left."""
 
-    app_id: str
-    channel: str
-    socket_id: str
     user_id: str
-
-    @property
-    def subscription(self) -> tuple[str, str, str]:
-        """App id, channel and socket id."""
-        return (self.app_id, self.channel, self.socket_id)
 
     @property
     def member_key(self) -> UUID:

@@ -31,7 +31,7 @@ NOT_DESCRIBED = {
     "realtime/openapi.json",
     "realtime/docs",
     r"^apps/.*\Z",
-    # For pusher-js and nobody else.
+    # Where pusher-js reports how it connected; nobody else calls them.
     "timeline/v2/jsonp/<int:receiver>",
     "timeline/v2/xhr/2",
 }

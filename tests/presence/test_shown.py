@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from realtime.models import Member, RealtimeUser
+from realtime.models import Member, PendingFact, RealtimeUser
 from realtime.presence import shown, store
 from realtime.presence.transitions import Join, Leave
 from realtime.protocol import messages
@@ -44,6 +44,18 @@ def test_an_override_is_shown_at_once_and_listed(apply):
     assert (after.member.user_info, after.present) == (NEW, True)
     assert after.version == after.shown_since > before.version
     assert listed() == {"ann": json.loads(NEW)}
+
+
+def test_nobody_is_told_that_somebody_came_or_went(apply, configure):
+    configure(WEBHOOKS=[{"URL": "https://example.com/hook"}])
+    apply(signed_in(), signed_in(channel=Member.ONLINE))
+    told = list(PendingFact.objects.values_list("kind", flat=True))
+    assert told == ["member_added"]
+
+    shown.override(APP, "ann", NEW)
+    shown.forget(APP, "ann")
+
+    assert list(PendingFact.objects.values_list("kind", flat=True)) == told
 
 
 def test_an_override_holds_for_later_sign_ins(apply):

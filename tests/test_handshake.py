@@ -1,0 +1,48 @@
+"""Whether a WebSocket may begin, without one; ``test_consumer`` has what clients see of it."""
+
+import pytest
+
+from realtime import handshake, hub
+from realtime.protocol.errors import Fatal, OverCapacity, PathNotFound, UnknownApp
+from tests.conftest import ID, KEY
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def scope(key=KEY, query=b"protocol=7&client=js&version=8.6.0", **more):
+    kwargs = {} if key is None else {"key": key}
+    return {"url_route": {"kwargs": kwargs}, "query_string": query, "headers": [], **more}
+
+
+async def test_the_app_and_the_library_are_found(process):
+    app, client = await handshake.admit(scope())
+
+    assert (app.id, client) == (ID, "js")
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        (scope(key=None), PathNotFound),
+        (scope(key="nobody"), UnknownApp),
+        (scope(query=b"protocol=1"), Fatal),
+    ],
+)
+async def test_what_cannot_be_served_is_refused(process, asked, error):
+    with pytest.raises(error):
+        await handshake.admit(asked)
+
+
+async def test_a_process_that_stops_says_that_it_is_full(process):
+    hub.current().stopping = True
+
+    with pytest.raises(OverCapacity):
+        await handshake.admit(scope())
+
+
+def test_only_the_subprotocol_of_pusher_is_chosen():
+    wanted = "pusher-channels-protocol-7"
+
+    assert handshake.subprotocol({"subprotocols": ["chat", wanted]}) == wanted
+    assert handshake.subprotocol({"subprotocols": ["chat"]}) is None
+    assert handshake.subprotocol({}) is None
