@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from realtime import applications, conf, hub, metrics, peer
 from realtime.logs import OncePerSecond
@@ -35,7 +35,7 @@ async def admit(scope: Any) -> tuple[App, str]:
         raise PathNotFound
     try:
         app = await applications.aby_key(key)
-    except DatabaseError as error:
+    except (DatabaseError, InterfaceError) as error:
         logger.error("an app could not be looked up: %s", error)
         metrics.count("over_capacity", reason="database")
         raise OverCapacity from None
