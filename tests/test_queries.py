@@ -107,7 +107,7 @@ def test_a_cache_channel_tells_its_last_event(db):
     assert channel_info("cache-x", ["cache"]) == {"occupied": False, "cache": None}
 
     app = applications.default()
-    last_events.keep(triggers.encode(app, "cache-x", "greet", "1.0"))
+    last_events.keep(last_events.stamped(triggers.encode(app, "cache-x", "greet", "1.0")))
 
     assert channel_info("cache-x", ["cache"]) == {
         "occupied": False,
