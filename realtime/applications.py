@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 FRESH_SECONDS: Final = 5
 """Ours: how long another process may not know of a changed row."""
 
+UNKNOWN_SECONDS: Final = 0.2
+"""Ours: how old the rows may be by which a key or an id is said to be unknown."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
@@ -42,12 +45,14 @@ _rows: _Rows | None = None
 
 def by_key(key: str) -> App | None:
     """The app whose public key is *key*."""
-    return _configured().by_key.get(key) or _current_rows().by_key.get(key)
+    found = _configured().by_key.get(key) or _current_rows().by_key.get(key)
+    return found or _current_rows(UNKNOWN_SECONDS).by_key.get(key)
 
 
 def by_id(app_id: str) -> App | None:
     """The app whose id is *app_id*."""
-    return _configured().by_id.get(app_id) or _current_rows().by_id.get(app_id)
+    found = _configured().by_id.get(app_id) or _current_rows().by_id.get(app_id)
+    return found or _current_rows(UNKNOWN_SECONDS).by_id.get(app_id)
 
 
 async def aby_key(key: str) -> App | None:
@@ -55,8 +60,10 @@ async def aby_key(key: str) -> App | None:
     found = _configured().by_key.get(key)
     if found is not None:
         return found
-    rows = _fresh_rows() or await database_sync_to_async(_current_rows)()
-    return rows.by_key.get(key)
+    fresh = _fresh_rows()
+    if fresh is not None and key in fresh.by_key:
+        return fresh.by_key[key]
+    return await database_sync_to_async(by_key)(key)
 
 
 def is_configured(app_id: str) -> bool:
@@ -119,14 +126,14 @@ def _configured() -> _Rows:
     return _index(conf.get().configured_apps())
 
 
-def _fresh_rows() -> _Rows | None:
-    if _rows is not None and time.monotonic() - _rows.read_at < FRESH_SECONDS:
+def _fresh_rows(seconds: float = FRESH_SECONDS) -> _Rows | None:
+    if _rows is not None and time.monotonic() - _rows.read_at < seconds:
         return _rows
     return None
 
 
-def _current_rows() -> _Rows:
-    return _fresh_rows() or _read_rows()
+def _current_rows(seconds: float = FRESH_SECONDS) -> _Rows:
+    return _fresh_rows(seconds) or _read_rows()
 
 
 def _read_rows() -> _Rows:

@@ -98,6 +98,16 @@ def test_a_flood_of_unknown_keys_costs_one_look_at_the_rows(django_assert_num_qu
             assert applications.by_key(f"unknown-{number}") is None
 
 
+def test_a_new_row_is_known_a_moment_later(monkeypatch):
+    assert applications.by_key("unknown") is None
+    Application.objects.bulk_create([Application(app_id="9", name="Row", key="unknown")])
+    assert applications.by_key("unknown") is None  # as from another process, without a signal
+
+    monkeypatch.setattr(applications, "UNKNOWN_SECONDS", 0)
+
+    assert applications.by_key("unknown").id == "9"
+
+
 def test_rows_are_read_again_after_a_while(row, monkeypatch):
     assert applications.by_id("9")
     Application.objects.filter(app_id="9").update(app_id="10")
