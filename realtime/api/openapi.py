@@ -48,10 +48,10 @@ AUTH: Final = object_of("auth", auth=TEXT, channel_data=TEXT, shared_secret=TEXT
 HEALTH: Final = object_of(
     "accepting database layer lease", accepting=FLAG, database=FLAG, layer=FLAG, lease=FLAG
 )
-EVENT: Final = {"name": TEXT, "data": TEXT, "socket_id": SOCKET_ID, "info": INFO}
-EVENTS_BODY: Final = object_of(
-    "name data", **EVENT, channels={"type": "array", "items": CHANNEL}, channel=CHANNEL
-)
+EVENT_NAME: Final[Schema] = {"type": "string", "minLength": 1}
+EVENT: Final = {"name": EVENT_NAME, "data": TEXT, "socket_id": SOCKET_ID, "info": INFO}
+CHANNELS: Final[Schema] = {"type": "array", "items": CHANNEL, "minItems": 1}
+EVENTS_BODY: Final = object_of("name data", channels=CHANNELS, channel=CHANNEL, **EVENT)
 BATCH_BODY: Final = object_of(
     "batch",
     batch={

@@ -12,7 +12,7 @@ from realtime import conf
 from realtime.api.site import is_staff
 from realtime.api.views import text_response
 
-METHODS = ("get", "post")
+METHODS = ("get", "post", "patch", "delete")
 
 
 @require_safe

@@ -11,6 +11,9 @@ import pytest
 
 from tests.e2e import sites
 
+PATIENCE = 15
+"""Seconds a server may take to read a new row, which is longer than it keeps the old ones."""
+
 NEW = {"name": "Anna", "status": "away"}
 
 
@@ -36,6 +39,14 @@ def call(site):
         return json.loads(answer)
 
     return signed
+
+
+def knows(server, number):
+    """Whether a server has read the row of an app."""
+    path = f"/apps/{number}/channels"
+    query = f"auth_key=key-{number}&auth_timestamp={int(time.time())}&auth_version=1.0"
+    signature = hmac.new(b"s", f"GET\n{path}\n{query}".encode(), hashlib.sha256).hexdigest()
+    return server.request("GET", f"{path}?{query}&auth_signature={signature}")[0] == 200
 
 
 @pytest.fixture
@@ -162,6 +173,10 @@ def row(site, unique):
         f"A.objects.create(name='Shop', app_id='{number}', key='key-{number}', secret='s',"
         " allowed_origins=['*'])"
     )
+    deadline = time.monotonic() + PATIENCE
+    while not all(knows(server, number) for server in site.servers):
+        assert time.monotonic() < deadline, "the servers do not read the row"
+        time.sleep(0.2)  # within applications.FRESH_SECONDS
     yield (
         f"key-{number}",
         lambda fields: shell(f"A.objects.filter(app_id='{number}').update({fields})"),
