@@ -80,7 +80,7 @@ COUNTERS: Final = {
     "fallback_requests_refused": Counter(
         "Requests of the HTTP fallbacks that were not served, by status.",
         "status",
-        ("400", "404", "405", "413", "503"),
+        ("400", "404", "405", "408", "413", "503"),
     ),
     "publishes_refused": Counter("Events that the channel layer did not take."),
     "layer_messages_dropped": Counter("Messages that the channel layer dropped unread."),

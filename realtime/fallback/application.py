@@ -6,6 +6,7 @@ is opened, where a refusal can say why.
 Source: pusher-js 8, ``core/http``; SockJS protocol 0.3.3.
 """
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from realtime.fallback.framing import BadBody, decode_messages
 from realtime.fallback.reception import Reception
 from realtime.fallback.registry import Registry
 from realtime.fallback.relay import Remote
-from realtime.fallback.virtual import Name
+from realtime.fallback.virtual import Name, TooManyWait
 from realtime.layer import PublishFailed
 from realtime.logs import OncePerSecond
 from realtime.sockets import abort_of
@@ -39,6 +40,9 @@ ESCAPED: Final = 2
 
 FRAME_BYTES: Final = 1_024
 """Ours: what the body of a send request may have around its messages."""
+
+BODY_SECONDS: Final = 10
+"""Ours: how long the body of a send request may take to arrive."""
 
 _PATTERN: Final = re.compile(PATH, re.ASCII)
 
@@ -92,7 +96,7 @@ class Fallback:
                 elif scope["method"] != "POST":
                     raise _Refused(405)
                 elif match["request"] == "xhr_send":
-                    await self._pass_on(_name(match, scope), receive)
+                    await self._pass_on(_name(match, scope), scope, receive)
                     await _answer(send, 204)
                 else:
                     streams = match["request"] == "xhr_streaming"
@@ -101,16 +105,19 @@ class Fallback:
                 metrics.count("fallback_requests_refused", status=str(refused.status))
                 await _answer(send, refused.status, (b"allow", b"POST, OPTIONS"))
 
-    async def _pass_on(self, name: Name, receive: Any) -> None:
-        body = await _body(receive, await _limit(name))
+    async def _pass_on(self, name: Name, scope: Any, receive: Any) -> None:
+        limit = await _limit(name, scope)
         try:
-            texts = decode_messages(body)
+            # No name for the body: it would be kept for as long as the messages wait.
+            texts = decode_messages(await _body(receive, limit))
         except BadBody:
             raise _Refused(400) from None
         try:
             known = await self._sockets().send(name, texts)
         except PublishFailed as error:
             logger.error("messages of a client were lost: %s", error)
+            raise _Refused(503) from None
+        except TooManyWait:
             raise _Refused(503) from None
         if not known:
             raise _Refused(404)
@@ -144,29 +151,36 @@ def _name(match: re.Match[str], scope: Any) -> Name:
     return Name(match["key"], match["server"], match["session"], origin)
 
 
-async def _limit(name: Name) -> int:
-    """Bytes that the body of a send request may have."""
+async def _limit(name: Name, scope: Any) -> int:
+    """Bytes that the body of a send request may have.
+
+    A page that may not open a connection has none, here or in another process.
+    """
     try:
         app = await applications.aby_key(name.app_key)
     except DatabaseError as error:
         logger.error("an app could not be looked up: %s", error)
         raise _Refused(503) from None
-    if app is None:
+    if app is None or not peer.origin_is_allowed(scope, app.allowed_origins):
         raise _Refused(404)
     return ESCAPED * app.limits.message_bytes + FRAME_BYTES
 
 
 async def _body(receive: Any, limit: int) -> bytes:
     body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise OSError("the client is gone")
-        body += message.get("body", b"")
-        if len(body) > limit:
-            raise _Refused(413)
-        if not message.get("more_body"):
-            return bytes(body)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise OSError("the client is gone")
+                body += message.get("body", b"")
+                if len(body) > limit:
+                    raise _Refused(413)
+                if not message.get("more_body"):
+                    return bytes(body)
+    except TimeoutError:
+        raise _Refused(408) from None
 
 
 async def _end_with(receive: Any, reception: Reception | Remote) -> None:

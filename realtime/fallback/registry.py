@@ -50,6 +50,7 @@ class Registry:
 
         Raises:
             PublishFailed: it may be in another process, and the layer does not answer.
+            TooManyWait: it is here, and reads too slowly for what it was sent.
         """
         socket = self._sockets.get(name)
         if socket is not None:

@@ -4,6 +4,9 @@ The process that has it, its owner, is in a layer group of that name.  Messages 
 receive request asks there whether anybody answers, and is then fed through the layer, from one
 process to the other: the next lines leave when those before have arrived, so no more than one
 lot is ever under way.
+
+An owner that answers too late counts as none, and the client is a new one elsewhere.  The new
+owner says so in the group, and the former one ends its virtual WebSocket.
 """
 
 import asyncio
@@ -115,14 +118,16 @@ class Relay:
     # ---- at the owner ---------------------------------------------------------------
 
     async def own(self, name: Name, socket: VirtualWebSocket) -> None:
-        """Let other processes find *socket*.
+        """Let other processes find *socket*, and no other of that name.
 
         Raises:
             OverCapacity: the layer does not answer.
         """
         try:
             await self._listen()
-            await self._hub.listen(group_of(name), partial(self._on_request, socket))
+            group = group_of(name)
+            await self._hub.listen(group, partial(self._on_request, socket))
+            await layer.send(group, _message(group, "own", owner=self._group))
         except PublishFailed as error:
             logger.error("a connection over HTTP was turned away: %s", error)
             metrics.count("over_capacity", reason="layer")
@@ -137,6 +142,9 @@ class Relay:
 
     def _on_request(self, socket: VirtualWebSocket, message: Mapping[str, Any]) -> None:
         match message["word"]:
+            case "own":
+                if message["owner"] != self._group:
+                    socket.end()
             case "send":
                 if message["texts"]:
                     self._put(socket, message["texts"])

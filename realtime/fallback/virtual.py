@@ -5,6 +5,7 @@ sends waits for a receive request; what a send request brings waits for the cons
 """
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -32,11 +33,18 @@ INCOMING_CHARS: Final = 1_048_576
 MESSAGE_CHARS: Final = 100
 """Ours: what a message counts for besides its text, since an empty one takes room too."""
 
-WAITING_REQUESTS: Final = 100
+WAITING_REQUESTS: Final = 10
 """Ours: send requests of one client that may wait; browsers have six to a host."""
+
+WAITING_BYTES: Final = 1_048_576
+"""Ours: what their messages may take in memory together; a single one may always wait."""
 
 ABNORMAL_CLOSURE: Final = 1006
 """RFC 6455, 7.4.1: the client is gone without a word."""
+
+
+class TooManyWait(Exception):
+    """So many messages of a client wait to be read that more of them are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class VirtualWebSocket:
         self._connected = False
         self._incoming: deque[str] = deque()
         self._incoming_chars = 0
-        self._offering = 0
+        self._waiting = self._waiting_bytes = 0
         self._arrived, self._read = asyncio.Event(), asyncio.Event()
         self._opening = False
         """Whether the client has not been told that it is open."""
@@ -222,19 +230,30 @@ class VirtualWebSocket:
         return True
 
     async def offer(self, texts: Sequence[str]) -> bool:
-        """``put`` that waits for room; not where it is over, or too many requests wait."""
-        if self._offering >= WAITING_REQUESTS:
-            return False
-        self._offering += 1
+        """``put`` that waits for room; ``False`` where it is over.
+
+        Raises:
+            TooManyWait: it would have to wait, and enough others do.
+        """
+        if self.put(texts):
+            return True
+        # A character takes one to four bytes of memory, so characters do not tell.
+        size = sum(map(sys.getsizeof, texts))
+        too_large = self._waiting and self._waiting_bytes + size > WAITING_BYTES
+        if not self.over and (self._waiting >= WAITING_REQUESTS or too_large):
+            raise TooManyWait
+        self._waiting += 1
+        self._waiting_bytes += size
         try:
-            while not self.put(texts):
-                if self.over:
-                    return False
+            while not self.over:
                 self._read.clear()
                 await self._read.wait()
+                if self.put(texts):
+                    return True
         finally:
-            self._offering -= 1
-        return True
+            self._waiting -= 1
+            self._waiting_bytes -= size
+        return False
 
     def ping(self) -> None:
         """The client sent no message: it answers a heartbeat, or wants a sign of life.

@@ -9,7 +9,8 @@ from django.core.asgi import get_asgi_application
 from django.urls import re_path
 
 from realtime import hub, triggers
-from realtime.fallback import reception, virtual
+from realtime.fallback import application as module
+from realtime.fallback import reception, registry, virtual
 from realtime.fallback.application import Fallback
 from realtime.routing import http_urlpatterns
 from realtime.sockets import ABORT
@@ -238,6 +239,57 @@ async def test_a_bad_send_request_is_refused(new_browser, counted, request_line,
     assert counted("fallback_requests_refused", str(status)) == 1
     assert await browser.send() == 204
     assert await stream.line() == "a[]"
+
+
+@pytest.fixture
+def no_room(monkeypatch):
+    """A virtual WebSocket takes nothing in, so that send requests wait."""
+    monkeypatch.setattr(virtual, "INCOMING_CHARS", 0)
+
+
+async def test_beyond_what_may_wait_messages_are_refused(new_browser, no_room, monkeypatch):
+    monkeypatch.setattr(virtual, "WAITING_REQUESTS", 1)
+    browser = new_browser()
+    await browser.open()
+    [socket] = registry.current()._sockets.values()
+    waiting = browser.request("xhr_send", body=b'["{}"]')
+    await until(lambda: socket._waiting)
+
+    assert await browser.send("{}") == 503
+
+    socket.end()
+    await waiting.ended()
+    assert waiting.status == 404
+
+
+async def test_a_request_that_waits_keeps_no_body(new_browser, no_room):
+    browser = new_browser()
+    await browser.open()
+    [socket] = registry.current()._sockets.values()
+    waiting = browser.request("xhr_send", body=b'["{}"]')
+    await until(lambda: socket._waiting)
+
+    kept, step = [], waiting.task.get_coro()
+    while frame := getattr(step, "cr_frame", None):
+        kept += frame.f_locals.values()
+        step = step.cr_await
+
+    assert ["{}"] in kept  # so these are the right frames
+    assert b'["{}"]' not in kept
+
+    socket.end()
+    await waiting.ended()
+
+
+async def test_a_body_that_does_not_end_is_given_up(new_browser, counted, monkeypatch):
+    monkeypatch.setattr(module, "BODY_SECONDS", 0.01)
+    browser = new_browser()
+    request = browser.request("xhr_send", whole=False)
+
+    await request.ended()
+
+    assert request.status == 408
+    assert counted("fallback_requests_refused", "408") == 1
 
 
 async def test_a_message_beyond_the_limit_closes(new_browser, configure):

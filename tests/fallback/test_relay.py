@@ -201,6 +201,49 @@ async def test_who_is_known_nowhere_is_new(processes, new_browser, hasty):
     assert await new_browser(processes[0]).open()
 
 
+async def test_an_owner_that_answers_too_late_makes_way_for_the_new_one(
+    away, connect, layer, monkeypatch
+):
+    """Each message of the client reaches one virtual WebSocket, from a third process too."""
+    browser, first = away
+    witness = await connect()
+    await witness.subscribe("private-room")
+    await browser.ask("private-room")
+    await first.event()
+    answer, send = asyncio.Event(), layer.group_send
+
+    async def late(group, message):
+        if message.get("word") == "mine":
+            await answer.wait()
+        await send(group, message)
+
+    monkeypatch.setattr(layer, "group_send", late)
+    second = await browser.open()
+    answer.set()
+    third = Registry(Relay(hub.Hub()))
+    browser._application = Fallback(lambda: third)
+    await browser.ask("private-room")
+    await second.event()
+
+    for hand in ("left", "right"):
+        await browser.say("client-wave", {"hand": hand}, channel="private-room")
+
+    assert await witness.event() == ("client-wave", {"hand": "left"})
+    assert await witness.event() == ("client-wave", {"hand": "right"})
+    await until(lambda: hub.current().connections(ID) == 2)
+    await witness.is_silent()
+
+
+async def test_messages_of_a_page_that_may_not_connect_are_not_passed_on(
+    processes, new_browser, layer
+):
+    stranger = new_browser(processes[0], headers={"origin": "https://evil.example"})
+
+    assert await stranger.send("{}") == 404
+
+    assert not [group for group, _ in layer.sent if group.startswith("realtime.virtual.")]
+
+
 async def test_who_sends_too_fast_through_another_process_is_sent_away(
     processes, new_browser, hasty, configure, counted, monkeypatch
 ):

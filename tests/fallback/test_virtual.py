@@ -6,7 +6,7 @@ import json
 import pytest
 
 from realtime.fallback import virtual
-from realtime.fallback.virtual import Name, VirtualWebSocket
+from realtime.fallback.virtual import Name, TooManyWait, VirtualWebSocket
 from realtime.protocol.errors import OverCapacity
 from tests.conftest import soon, until
 
@@ -178,10 +178,50 @@ async def test_only_so_many_requests_may_wait(serving, monkeypatch):
     waiting = asyncio.create_task(socket.offer(["2"]))
     await until(lambda: socket._read._waiters)
 
-    assert not await socket.offer(["3"])
+    with pytest.raises(TooManyWait):
+        await socket.offer(["3"])
 
     socket.end()
     assert not await soon(waiting)
+    assert not await socket.offer(["3"])
+
+
+async def test_what_waits_takes_only_so_much_memory(serving, monkeypatch):
+    """A character beyond the basic plane takes four bytes."""
+    monkeypatch.setattr(virtual, "INCOMING_CHARS", 1)
+    monkeypatch.setattr(virtual, "WAITING_BYTES", 10_000)
+    socket, consumer, _ = await serving()
+    consumer.reads.clear()
+    await socket.offer(["0"])
+    await until(lambda: consumer.texts == ["0"])
+    await socket.offer(["1"])
+    large = "\U0001f600" * 2_000
+    waiting = [asyncio.create_task(socket.offer([large]))]
+    await until(lambda: socket._read._waiters)
+
+    with pytest.raises(TooManyWait):
+        await socket.offer([large])
+    waiting.append(asyncio.create_task(socket.offer(["small"])))
+    await until(lambda: len(socket._read._waiters) == 2)
+    consumer.reads.set()
+
+    assert await soon(asyncio.gather(*waiting)) == [True, True]
+
+
+async def test_a_single_request_may_wait_however_large_it_is(serving, monkeypatch):
+    monkeypatch.setattr(virtual, "INCOMING_CHARS", 1)
+    monkeypatch.setattr(virtual, "WAITING_BYTES", 1)
+    socket, consumer, _ = await serving()
+    consumer.reads.clear()
+    await socket.offer(["0"])
+    await until(lambda: consumer.texts == ["0"])
+    await socket.offer(["1"])
+
+    waiting = asyncio.create_task(socket.offer(["large"]))
+    await until(lambda: socket._read._waiters)
+    consumer.reads.set()
+
+    assert await soon(waiting)
 
 
 async def test_the_client_hears_nothing_before_it_is_admitted(serving):
