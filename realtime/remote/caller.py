@@ -21,6 +21,10 @@ class InvalidUrl(RealtimeError, ValueError):
     """No address of a server."""
 
 
+class Unreachable(OSError):
+    """Nobody accepts connections there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What the server said."""
@@ -49,16 +53,18 @@ class Caller:
     """
 
     def __init__(self, url: str, app: App) -> None:
-        parts = urlsplit(url)
         try:
-            port = parts.port
-        except ValueError:
-            port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+            parts = urlsplit(url)
+            host, port, prefix = parts.hostname or "", parts.port, quote(parts.path.rstrip("/"))
+            host.encode("idna")  # as it is looked up
+            http.client.HTTPConnection(host, 80)  # looks for spaces and the like, connects later
+        except (ValueError, http.client.InvalidURL):  # UnicodeError is a ValueError
+            host = ""
+        if not host or parts.scheme not in ("http", "https"):
             raise InvalidUrl(f"{url!r} is not a URL like http://127.0.0.1:8000")
         self._app = app
-        self._host, self._port, self._is_secure = parts.hostname, port, parts.scheme == "https"
-        self._prefix = parts.path.rstrip("/")
+        self._host, self._port, self._is_secure = host, port, parts.scheme == "https"
+        self._prefix = prefix
 
     def call(
         self,
@@ -100,13 +106,19 @@ class Caller:
         """One request as it is, below the prefix of the site.
 
         Raises:
-            OSError: the server cannot be reached.
+            Unreachable: nobody is there.
+            OSError: whoever is there does not answer.
         """
         kind = http.client.HTTPSConnection if self._is_secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=CALL_SECONDS)
         try:
+            try:
+                connection.connect()
+            except OSError as error:
+                place = f"{connection.host}:{connection.port}"
+                raise Unreachable(f"no connection to {place}: {error}") from error
             given = {"Content-Type": "application/json", **(headers or {})}
-            connection.request(method, quote(self._prefix) + target, raw or None, given)
+            connection.request(method, self._prefix + target, raw or None, given)
             answer = connection.getresponse()
             text = answer.read().decode("utf-8", "replace")
             found = {name.lower(): value for name, value in answer.getheaders()}

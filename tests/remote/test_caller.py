@@ -8,7 +8,7 @@ import pytest
 
 from realtime.protocol.errors import SignatureError
 from realtime.protocol.signing import verify_request
-from realtime.remote.caller import Caller, InvalidUrl
+from realtime.remote.caller import Caller, InvalidUrl, Unreachable
 from tests.conftest import ID
 
 
@@ -77,10 +77,29 @@ def test_text_is_no_json(http_server, app):
     assert Caller(http_server.url, app).call("GET", "/x").json() is None
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://host", "http://", "http://h:x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "127.0.0.1:8000",
+        "ftp://host",
+        "http://",
+        "http://h:x",
+        "http://[::1",
+        "http://a..b",
+        "http://a b",
+        f"http://{'h' * 64}",
+        "http://h/\udc80",
+    ],
+)
 def test_what_is_no_url_is_refused_before_anything_is_sent(url, app):
     with pytest.raises(InvalidUrl, match="is not a URL like"):
         Caller(url, app)
+
+
+def test_where_nobody_listens_the_error_names_the_place(app):
+    with pytest.raises(Unreachable, match=r"no connection to 127\.0\.0\.1:1: .*refused"):
+        Caller("http://127.0.0.1:1", app).call("GET", "/channels")
 
 
 def test_a_server_that_speaks_something_else_cannot_be_reached(app):

@@ -7,7 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from realtime import applications
-from realtime.remote.caller import InvalidUrl
+from realtime.remote.caller import InvalidUrl, Unreachable
 
 
 class Command(BaseCommand):
@@ -40,11 +40,14 @@ class Command(BaseCommand):
         except (ImproperlyConfigured, InvalidUrl) as error:
             raise CommandError(str(error)) from error
         failed = 0
-        for result in trials.run(server):
-            failed += not result.passed
-            word = "FAIL" if not result.passed else "skip" if result.reason else "ok"
-            reason = f": {result.reason}" if result.reason else ""
-            self.stdout.write(f"{word:<5} {result.title}{_printable(reason)}")
+        try:
+            for result in trials.run(server):
+                failed += not result.passed
+                word = "FAIL" if not result.passed else "skip" if result.reason else "ok"
+                reason = f": {result.reason}" if result.reason else ""
+                self.stdout.write(f"{word:<5} {result.title}{_printable(reason)}")
+        except Unreachable as error:
+            raise CommandError(f"Nothing more to try: {error}.") from error
         self.stdout.write(f"{len(trials.TRIALS) - failed} passed, {failed} failed")
         if failed:
             sys.exit(1)

@@ -1,13 +1,16 @@
 """``manage.py realtime_purge``: forget who has not been here for long."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from realtime.presence import purge
 from realtime.webhooks import deliveries
+
+DAYS: Final = 36_500
+"""Ours: a hundred years; a few thousand would be before any date that Python knows."""
 
 
 class Command(BaseCommand):
@@ -26,6 +29,8 @@ class Command(BaseCommand):
         """Run."""
         if options["days"] < 1:
             raise CommandError("--days must be 1 or more.")
+        if options["days"] > DAYS:
+            raise CommandError(f"--days must be {DAYS} or less.")
         before = timezone.now() - timedelta(days=options["days"])
         if options["dry_run"]:
             verb, found = "Would delete", purge.count(before)

@@ -56,6 +56,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run."""
+        if options["count"] is not None and options["count"] < 1:
+            raise CommandError("--count must be 1 or more.")
         try:
             app = applications.default(options["app"])
             caller = Caller(options["url"], app)

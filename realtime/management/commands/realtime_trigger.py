@@ -80,11 +80,13 @@ def _split(words: list[str]) -> tuple[list[str], str, str]:
     """Channels, event and data.
 
     Raises:
-        CommandError: one of them is missing, or the data is no JSON.
+        CommandError: one of them is missing, or the data is no JSON, or stands for the event.
     """
     if len(words) < 2:
         raise CommandError("Name a channel and an event.")
     if len(words) == 2:
+        if _is_data(words[1]):
+            raise CommandError(f"Name the channel first: {words[1]!r} is the data of an event.")
         return [words[0]], words[1], "{}"
     *channels, event, data = words
     try:
@@ -95,3 +97,11 @@ def _split(words: list[str]) -> tuple[list[str], str, str]:
             " Text needs quotes of its own, like '\"text\"'."
         ) from None
     return channels, event, data
+
+
+def _is_data(word: str) -> bool:
+    """Whether nobody means *word* as the name of an event; a number may be one."""
+    try:
+        return isinstance(load_json(word), dict | list | str)
+    except BadMessage:
+        return False

@@ -64,6 +64,15 @@ def test_what_cannot_be_tried_is_said(arguments, message):
         run(*arguments)
 
 
+def test_where_nobody_listens_one_sentence_is_all():
+    output = StringIO()
+
+    with pytest.raises(CommandError, match=r"no connection to 127\.0\.0\.1:1: .*refused"):
+        call_command("realtime_check", "--url", "http://127.0.0.1:1", stdout=output)
+
+    assert output.getvalue() == ""
+
+
 def test_without_websockets_the_error_names_it(monkeypatch):
     real_import = builtins.__import__
 

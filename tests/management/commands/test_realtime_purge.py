@@ -59,6 +59,14 @@ def test_what_is_so_many_days_old_is_deleted(arguments, deleted):
         assert model.objects.count() == 2 - deleted
 
 
-def test_less_than_a_day_is_refused():
-    with pytest.raises(CommandError, match="--days must be 1 or more"):
-        run("--days", "0")
+@pytest.mark.parametrize(
+    ("days", "message"),
+    [("0", "1 or more"), ("36501", "36500 or less"), ("9999999999", "36500 or less")],
+)
+def test_days_that_are_none_are_refused(days, message):
+    with pytest.raises(CommandError, match=f"--days must be {message}"):
+        run("--days", days)
+
+
+def test_a_hundred_years_are_not_too_many():
+    assert run("--days", "36500").startswith("Deleted 0 members")

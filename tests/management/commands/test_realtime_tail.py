@@ -141,6 +141,8 @@ async def test_a_prefix_is_looked_up_without_presence_channels(http_server, app)
     ("arguments", "message"),
     [
         ([], "--channel or --prefix"),
+        (["--channel", "a", "--count", "0"], "--count must be 1 or more"),
+        (["--channel", "a", "--count", "-1"], "--count must be 1 or more"),
         (["--channel", "a:b"], "not the name of a channel"),
         (["--channel", "a", "--url", "x"], "is not a URL"),
         (["--channel", "a", "--url", "http://127.0.0.1:1"], "no WebSocket"),

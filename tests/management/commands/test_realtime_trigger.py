@@ -37,6 +37,7 @@ def sent(remote):
     ("words", "events"),
     [
         (["room", "greet"], [("room", "greet", "{}", None)]),
+        (["room", "2024"], [("room", "2024", "{}", None)]),
         (["room", "greet", '"hi"'], [("room", "greet", '"hi"', None)]),
         (
             ["a", "b", "greet", '{"n":  12345678901234567890}'],
@@ -47,7 +48,7 @@ def sent(remote):
     ],
 )
 def test_an_event_is_sent(remote, words, events):
-    assert run(*words).startswith("Sent greet to ")
+    assert run(*words).startswith(f"Sent {events[0][1]} to ")
 
     assert sent(remote) == events
 
@@ -57,6 +58,9 @@ def test_an_event_is_sent(remote, words, events):
     [
         (["room"], "a channel and an event"),
         (["a", "b", "greet"], "'greet' is not JSON"),
+        (["greet", '{"n":1}'], "Name the channel first"),
+        (["greet", "[1]"], "Name the channel first"),
+        (["greet", '"hi"', "--durable"], "Name the channel first"),
         (["room", "greet", "NaN"], "is not JSON"),
         (["a:b", "greet"], "Invalid channel"),
         (["room", "greet", "--exclude", "x"], "socket_id"),
