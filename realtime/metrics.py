@@ -90,7 +90,7 @@ COUNTERS: Final = {
     "announcements_recovered": Counter("Presence changes that were found in the rows instead."),
     "cache_failures": Counter("Times the cache of the last events did not answer."),
     "facts_dropped": Counter(
-        "Facts for webhooks and signals that were lost before they were rows."
+        "Facts for webhooks and signals that were lost before they were rows, or could not be read."
     ),
     "webhook_attempts": Counter(
         "Requests to webhook endpoints, by how they ended.", "result", ("failed", "retried", "sent")

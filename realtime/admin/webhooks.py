@@ -61,7 +61,9 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         "response_status",
         "error",
         "next_try",
+        "breaker",
     )
+    list_select_related = ("queue",)
     list_filter = ("status", "app_id", "response_status", "created_at")
     search_fields = ("url", "body")
     actions = ("send_selected_again",)
@@ -72,6 +74,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         "attempts",
         "created_at",
         "next_try",
+        "breaker",
         "expires_at",
         "finished_at",
         "sent_body",
@@ -85,6 +88,12 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     def next_try(self, delivery: WebhookDelivery) -> Any:
         waiting = delivery.status == WebhookDelivery.Status.WAITING
         return delivery.next_attempt_at if waiting else None
+
+    @admin.display(description=_("breaker open until"))
+    def breaker(self, delivery: WebhookDelivery) -> Any:
+        """Until when nothing is sent there, because the endpoint is down."""
+        waiting = delivery.status == WebhookDelivery.Status.WAITING
+        return delivery.queue.paused_until if waiting and delivery.queue.failures else None
 
     @admin.display(description=_("body"))
     def sent_body(self, delivery: WebhookDelivery) -> SafeString:
@@ -102,7 +111,14 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]
     ) -> None:
         # Those that wait are sent anyway.
-        done = queryset.exclude(status=WebhookDelivery.Status.WAITING)
-        sent = deliveries.send_again(done.order_by("pk"))
+        done = list(queryset.exclude(status=WebhookDelivery.Status.WAITING).order_by("pk"))
+        sent = deliveries.send_again(done)
         text = ngettext("%d webhook will be sent again.", "%d webhooks will be sent again.", sent)
         self.message_user(request, text % sent, messages.SUCCESS)
+        if left_out := len(done) - sent:
+            text = ngettext(
+                "%d was left out: its endpoint was removed.",
+                "%d were left out: their endpoints were removed.",
+                left_out,
+            )
+            self.message_user(request, text % left_out, messages.WARNING)

@@ -56,6 +56,8 @@ class Migration(migrations.Migration):
                 ("id", models.UUIDField(editable=False, primary_key=True, serialize=False)),
                 ("claimed_by", models.UUIDField(null=True, verbose_name="claimed by")),
                 ("claimed_until", models.DateTimeField(null=True, verbose_name="claimed until")),
+                ("failures", models.PositiveIntegerField(default=0, verbose_name="failures")),
+                ("paused_until", models.DateTimeField(null=True, verbose_name="paused until")),
             ],
             options={
                 "verbose_name": "webhook queue",

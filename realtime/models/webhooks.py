@@ -100,6 +100,10 @@ class WebhookQueue(models.Model):
     id = models.UUIDField(primary_key=True, editable=False)
     claimed_by = models.UUIDField(_("claimed by"), null=True)
     claimed_until = models.DateTimeField(_("claimed until"), null=True)
+    failures = models.PositiveIntegerField(_("failures"), default=0)
+    """Attempts in a row that the endpoint did not answer at all."""
+    paused_until = models.DateTimeField(_("paused until"), null=True)
+    """The breaker: until then the endpoint counts as down and gets no requests."""
 
     class Meta:
         verbose_name = _("webhook queue")

@@ -23,6 +23,9 @@ DEPARTURES: Final = {departure: arrival for arrival, departure in ARRIVALS.items
 KINDS: Final = (*WEBHOOK_KINDS, "user_online", "user_offline")
 """Webhooks do not tell the last two, Django signals do."""
 
+DETAILS: Final = ("event", "data", "socket_id", "user_id", "subscription_count")
+"""What a fact may have beyond kind and channel, in the order of Pusher's examples."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
@@ -40,9 +43,8 @@ class Fact:
 
     @property
     def details(self) -> dict[str, Any]:
-        """What there is to say beyond kind and channel, in the order of Pusher's examples."""
-        names = ("event", "data", "socket_id", "user_id", "subscription_count")
-        found = {name: getattr(self, name) for name in names}
+        """What there is of ``DETAILS``."""
+        found = {name: getattr(self, name) for name in DETAILS}
         return {name: value for name, value in found.items() if value is not None}
 
 

@@ -1,22 +1,32 @@
-"""Who works on a queue: one process at a time, for some seconds unless it says more."""
+"""Who works on a queue: one process at a time, for some seconds unless it says more.
+
+Nobody works on a queue that is paused because its endpoint is down.
+"""
 
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from django.db.models import Q
+from django.db import transaction
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
+from realtime.database import lock
 from realtime.models import WebhookQueue
 
 CLAIM_SECONDS: Final = 15.0
 """Ours: how long a process that died holds a queue up; an attempt takes five at most."""
 
+FIRST_PAUSE_SECONDS: Final = 1.0
+LONGEST_PAUSE_SECONDS: Final = 30.0
+"""Ours: how long an endpoint that is down is left alone; doubles from the first to the longest."""
+
 
 def take(queue: UUID, token: UUID) -> bool:
-    """Claim a queue unless somebody else has; whether that was possible."""
+    """Claim a queue unless it is paused or somebody else's; whether that was possible."""
     WebhookQueue.objects.bulk_create([WebhookQueue(id=queue)], ignore_conflicts=True)
-    return bool(WebhookQueue.objects.filter(~held(), pk=queue).update(**_claimed_by(token)))
+    with transaction.atomic():
+        return bool(unlocked(queue).filter(~held(), ~paused()).update(**_claimed_by(token)))
 
 
 def renew(queue: UUID, token: UUID) -> bool:
@@ -31,13 +41,45 @@ def release(queue: UUID, token: UUID) -> None:
     ours.update(claimed_by=None, claimed_until=None)
 
 
+def unlocked(queue: UUID) -> QuerySet[WebhookQueue]:
+    """The row of a queue, locked by an update; none if somebody else's transaction has it.
+
+    That process may be frozen, so nobody waits for it.  To be used in a transaction.
+    """
+    free = lock(WebhookQueue.objects.filter(pk=queue), skip_locked=True)
+    return WebhookQueue.objects.filter(pk__in=free.values("pk"))
+
+
+def pause(queues: QuerySet[WebhookQueue]) -> None:
+    """Leave endpoints alone that are down; longer with each time in a row."""
+    queues.update(failures=F("failures") + 1)
+    for pk, failures in queues.values_list("pk", "failures"):
+        seconds = min(FIRST_PAUSE_SECONDS * 2 ** min(failures - 1, 10), LONGEST_PAUSE_SECONDS)
+        until = Now() + timedelta(seconds=seconds)
+        WebhookQueue.objects.filter(pk=pk).update(paused_until=until)
+
+
+def resume(queues: QuerySet[WebhookQueue]) -> None:
+    """Pause no more: the endpoints answer."""
+    queues.filter(failures__gt=0).update(failures=0, paused_until=None)
+
+
 def held(prefix: str = "") -> Q:
     """Whether somebody's claim on a queue holds.
 
     One from further ahead was made before the clock of the database was put back.
     """
-    latest = Now() + timedelta(seconds=CLAIM_SECONDS)
-    until = f"{prefix}claimed_until__"
+    return _is_before(f"{prefix}claimed_until", CLAIM_SECONDS)
+
+
+def paused(prefix: str = "") -> Q:
+    """Whether a queue is paused; as with ``held``, not from further ahead than can be."""
+    return _is_before(f"{prefix}paused_until", LONGEST_PAUSE_SECONDS)
+
+
+def _is_before(field: str, most_seconds: float) -> Q:
+    latest = Now() + timedelta(seconds=most_seconds)
+    until = f"{field}__"
     # The first condition keeps NOT from meaning NULL for queues that nobody ever had.
     return Q(
         **{f"{until}isnull": False, f"{until}gt": Now(), f"{until}lte": latest},

@@ -10,7 +10,7 @@ import importlib.util
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -66,6 +66,7 @@ class Courier:
         self._purge_at = 0.0
         self._can_send = importlib.util.find_spec("httpx2") is not None
         self._failing = False
+        self._troubles: set[str] = set()
         self._stopped = False
 
     def start(self) -> None:
@@ -110,10 +111,28 @@ class Courier:
         """Collect what is due, and see what there is to do; in the database's thread."""
         heard = any(signal.has_listeners() for signal in signals.BY_KIND.values())
         wanted = applications.has_webhooks() or heard
-        collected = deliveries.collect()
-        if time.monotonic() > self._purge_at and deliveries.purge() < deliveries.FACTS:
-            self._purge_at = time.monotonic() + PURGE_SECONDS
+        collected = self._tend(deliveries.collect)
+        if time.monotonic() > self._purge_at:
+            done = self._tend(deliveries.give_up) + self._tend(deliveries.purge)
+            if done < deliveries.FACTS:
+                self._purge_at = time.monotonic() + PURGE_SECONDS
         return _Found(wanted or collected > 0, deliveries.ready(), telling.has_news())
+
+    def _tend(self, work: Callable[[], int]) -> int:
+        """What *work* returns; 0 if it fails, for what waits is sent all the same.
+
+        Where the whole database is away, the next query says so.
+        """
+        name = work.__name__
+        try:
+            done = work()
+            self._troubles.discard(name)
+            return done
+        except Exception as error:  # its text may hold what was in a row
+            if name not in self._troubles:
+                logger.error("webhooks: %s failed: %s", name, type(error).__name__)
+            self._troubles.add(name)
+            return 0
 
     def _send_to(self, queues: Sequence[uuid.UUID]) -> None:
         if queues and not self._can_send:
@@ -138,6 +157,8 @@ class Courier:
                         if attempt.token is not None:
                             answer = await sender.post(attempt.url, attempt.body, attempt.token)
                         await self._thread.run(partial(deliveries.settle, attempt.pk, answer))
+                        if answer.unreachable:
+                            break  # the queue is paused, and others need the slot
             finally:
                 await self._thread.run(partial(claims.release, queue, token))
         except (DatabaseError, InterfaceError) as error:

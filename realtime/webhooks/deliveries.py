@@ -2,6 +2,7 @@
 
 Requests of one endpoint are made one after the other.  One that failed is repeated with the
 same bytes, ever more slowly; meanwhile those wait that share a channel with it, and no others.
+Only an endpoint that does not answer at all is left alone as a whole, for some seconds.
 """
 
 import json
@@ -15,6 +16,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import BooleanField, ExpressionWrapper, Min, Q, QuerySet
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
 from realtime import applications, conf, metrics, signals
@@ -40,6 +42,12 @@ LONGEST_PAUSE_SECONDS: Final = 60.0
 LAST_ATTEMPT_SECONDS: Final = 5.0
 """Ours: what the last attempt needs before the end."""
 
+FAILED_KEPT_SECONDS: Final = 30 * 86_400
+"""Ours: how long what was given up stays, for people."""
+
+REMOVED: Final = "endpoint was removed"
+"""Ours: the error of requests that wait for an endpoint that is disabled or not there any more."""
+
 LOOKED_AT: Final = 2_000
 """Ours: waiting requests of an endpoint among which the next one is looked for."""
 
@@ -58,6 +66,8 @@ class Answer:
     """Of HTTP; ``None`` where there was no answer."""
     excerpt: str = ""
     error: str = ""
+    unreachable: bool = False
+    """Whether it timed out or could not connect: the whole endpoint is down, for all channels."""
 
     @property
     def ok(self) -> bool:
@@ -81,34 +91,50 @@ def collect() -> int:
     due = PendingFact.objects.filter(collected=False, due_at__lte=Now())
     if not due.exists():
         return 0
+    collector = WebhookQueue(id=WebhookQueue.COLLECTOR)
+    WebhookQueue.objects.bulk_create([collector], ignore_conflicts=True)
     with transaction.atomic():
-        _be_the_only_one()
+        # Two that collect could let requests overtake each other.  It is a write, too: SQLite
+        # takes its one write lock here.
+        if not claims.unlocked(WebhookQueue.COLLECTOR).update(claimed_until=None):
+            return 0
         # Those that are locked are just being taken back.
         rows = list(lock(due.order_by("due_at", "pk"), skip_locked=True)[:FACTS])
         # Whoever wrote them may know of an endpoint that this process has not heard of yet.
         applications.refresh()
+        heard = {kind for kind, signal in signals.BY_KIND.items() if signal.has_listeners()}
+        kept = []
         by_app: dict[str, list[Fact]] = defaultdict(list)
         for row in rows:
-            by_app[row.app_id].append(facts.read(row))
+            if (fact := facts.read(row)) is not None:
+                by_app[row.app_id].append(fact)
+                if row.kind in heard:
+                    kept.append(row.pk)
         made = [made for app_id, found in by_app.items() for made in _requests(app_id, found)]
         queues = sorted({delivery.queue_id for delivery in made})
         WebhookQueue.objects.bulk_create(
             [WebhookQueue(id=queue) for queue in queues], ignore_conflicts=True
         )
         WebhookDelivery.objects.bulk_create(made)
-        heard = {kind for kind, signal in signals.BY_KIND.items() if signal.has_listeners()}
+        PendingFact.objects.filter(pk__in=kept).update(collected=True)
         taken = PendingFact.objects.filter(pk__in=[row.pk for row in rows])
-        taken.filter(kind__in=heard).update(collected=True)
-        taken.exclude(kind__in=heard).delete()
+        taken.exclude(pk__in=kept).delete()
     return len(rows)
 
 
 def ready() -> list[UUID]:
-    """Queues with requests whose time has come, which nobody works on; oldest first."""
+    """Queues with requests whose time has come, which nobody works on and which are not paused.
+
+    Those of endpoints that answer come first, then the oldest.
+    """
     waiting = WebhookDelivery.objects.filter(
-        ~claims.held("queue__"), status=WebhookDelivery.Status.WAITING, next_attempt_at__lte=Now()
+        ~claims.held("queue__"),
+        ~claims.paused("queue__"),
+        status=WebhookDelivery.Status.WAITING,
+        next_attempt_at__lte=Now(),
     )
-    by_queue = waiting.values("queue").annotate(first=Min("pk")).order_by("first")
+    by_queue = waiting.values("queue").annotate(first=Min("pk"))
+    by_queue = by_queue.order_by("queue__failures", "first")
     return list(by_queue.values_list("queue", flat=True)[:QUEUES])
 
 
@@ -118,22 +144,30 @@ def next_attempt(queue: UUID, token: UUID) -> Attempt | None:
         if not claims.renew(queue, token):
             return None
         waiting = WebhookDelivery.objects.filter(queue=queue, status=WebhookDelivery.Status.WAITING)
-        given_up = waiting.filter(expires_at__lte=Now())
-        lost = given_up.update(status=WebhookDelivery.Status.FAILED, finished_at=Now())
-        metrics.count("webhook_attempts", lost, result="failed")
+        _fail(waiting.filter(expires_at__lte=Now()))
         found = _first_free(waiting)
         if found is None:
             return None
         delivery = WebhookDelivery.objects.get(pk=found)
-    app = applications.by_id(delivery.app_id)
+        app = applications.by_id(delivery.app_id)
+        if app is not None and not _is_listed(delivery):
+            applications.refresh()  # whoever wrote it may have heard of a new endpoint first
+            if not _is_listed(delivery):
+                _fail(waiting, error=REMOVED)
+                return None
     signer = app.tokens[0] if app is not None else None
     return Attempt(delivery.pk, delivery.url, delivery.body.encode(), signer)
 
 
 def settle(pk: int, answer: Answer) -> None:
     """Write down how an attempt went, and when the next one is due if there is one."""
+    queue = WebhookQueue.objects.filter(deliveries=pk)
     with transaction.atomic():
         # First a write: SQLite takes its one write lock here, and waits for it.
+        if answer.unreachable:
+            claims.pause(queue)
+        else:
+            claims.resume(queue)
         WebhookDelivery.objects.filter(pk=pk).update(
             response_status=answer.status,
             response_excerpt=_storable(answer.excerpt),
@@ -154,7 +188,9 @@ def send_again(chosen: Iterable[WebhookDelivery]) -> int:
     """Send what is in *chosen* as new requests; return how many.
 
     With the time of now: official libraries refuse a body that is older than five minutes.
+    Those whose endpoint was removed are left out.
     """
+    applications.refresh()
     again = [
         WebhookDelivery(
             queue_id=delivery.queue_id,
@@ -167,20 +203,35 @@ def send_again(chosen: Iterable[WebhookDelivery]) -> int:
             expires_at=Now() + timedelta(seconds=KEPT_SECONDS),
         )
         for delivery in chosen
+        if _is_listed(delivery)
     ]
     WebhookDelivery.objects.bulk_create(again)
     return len(again)
 
 
+def give_up() -> int:
+    """Fail requests that nobody could send in time; a portion, and how many that were."""
+    late = WebhookDelivery.objects.filter(
+        status=WebhookDelivery.Status.WAITING, expires_at__lte=Now()
+    )
+    with transaction.atomic():
+        free = lock(late.order_by("pk"), skip_locked=True).values("pk")[:FACTS]
+        return _fail(WebhookDelivery.objects.filter(pk__in=free))
+
+
 def purge() -> int:
-    """Delete what was sent, or never told, long enough ago; a portion, and how many that were."""
+    """Delete what was sent, given up, or never heard, long enough ago; a portion, and how many.
+
+    Facts that no request was made of yet stay, however old: processes may have been away.
+    """
     before = Now() - timedelta(seconds=conf.get().webhook_retention_seconds)
+    given_up = _failed(Now() - timedelta(seconds=FAILED_KEPT_SECONDS))
     sent = WebhookDelivery.objects.filter(
         status=WebhookDelivery.Status.SENT, finished_at__lt=before
     )
-    untold = PendingFact.objects.filter(due_at__lt=before)
+    unheard = PendingFact.objects.filter(collected=True, due_at__lt=before)
     deleted = 0
-    for rows in (sent, untold):
+    for rows in (sent, given_up, unheard):
         keys = list(rows.order_by("pk").values_list("pk", flat=True)[:FACTS])
         rows.filter(pk__in=keys).delete()
         deleted += len(keys)
@@ -197,23 +248,22 @@ def count_failed(before: datetime) -> int:
     return _failed(before).count()
 
 
-def _failed(before: datetime) -> QuerySet[WebhookDelivery]:
+def _failed(before: datetime | Combinable) -> QuerySet[WebhookDelivery]:
     return WebhookDelivery.objects.filter(
         status=WebhookDelivery.Status.FAILED, finished_at__lt=before
     )
 
 
-def _be_the_only_one() -> None:
-    """Wait until no other process collects; without that, requests could overtake each other.
+def _fail(waiting: QuerySet[WebhookDelivery], **changes: str) -> int:
+    """Give requests up; return how many."""
+    lost = waiting.update(status=WebhookDelivery.Status.FAILED, finished_at=Now(), **changes)
+    metrics.count("webhook_attempts", lost, result="failed")
+    return lost
 
-    It is a write, too: SQLite takes its one write lock here.
-    """
-    WebhookQueue.objects.bulk_create(
-        [WebhookQueue(id=WebhookQueue.COLLECTOR)],
-        update_conflicts=True,
-        unique_fields=["id"],
-        update_fields=["claimed_until"],
-    )
+
+def _is_listed(delivery: WebhookDelivery) -> bool:
+    """Whether its endpoint is still there and enabled, as far as is known."""
+    return any(each.url == delivery.url for each in applications.webhooks(delivery.app_id))
 
 
 def _requests(app_id: str, found: Sequence[Fact]) -> Iterator[WebhookDelivery]:
@@ -242,15 +292,30 @@ def _requests(app_id: str, found: Sequence[Fact]) -> Iterator[WebhookDelivery]:
 
 
 def _first_free(waiting: QuerySet[WebhookDelivery]) -> int | None:
-    """The first one that is due and shares no channel with one before it."""
+    """The first one that is due and shares no channel with one before it.
+
+    If there is none, those that are due are put off until the first of the others: a look
+    before that would find the same.
+    """
     due = ExpressionWrapper(Q(next_attempt_at__lte=Now()), output_field=BooleanField())
-    rows = waiting.annotate(due=due).order_by("pk").values_list("pk", "channels", "due")
+    rows = waiting.annotate(due=due).order_by("pk")
+    found = rows.values_list("pk", "channels", "next_attempt_at", "due")
     for most in (FEW, LOOKED_AT):
         held_back: set[str] = set()
-        for pk, channels, is_due in rows[:most]:
+        behind, times = [], []
+        for pk, channels, time_of_it, is_due in found[:most]:
             if is_due and held_back.isdisjoint(channels):
                 return int(pk)
             held_back.update(channels)
+            if is_due:
+                behind.append(pk)
+            else:
+                times.append(time_of_it)
+    if behind:
+        # What is further back than anybody looks waits with them.
+        unseen = Q(pk__gt=pk) if len(behind) + len(times) == LOOKED_AT else Q()
+        later = Q(pk__in=behind) | unseen
+        waiting.filter(later, next_attempt_at__lte=Now()).update(next_attempt_at=min(times))
     return None
 
 

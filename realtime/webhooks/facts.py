@@ -8,6 +8,7 @@ alternate.  Whoever takes facts away skips those that are locked here.
 """
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final
@@ -15,11 +16,15 @@ from uuid import UUID
 
 from django.db.models.functions import Now
 
-from realtime import applications, signals
+from realtime import applications, metrics, signals
 from realtime.database import lock
+from realtime.logs import OncePerSecond
 from realtime.models import PendingFact
 from realtime.protocol.app import App, Webhook
-from realtime.protocol.facts import ARRIVALS, DEPARTURES, Fact
+from realtime.protocol.facts import ARRIVALS, DEPARTURES, DETAILS, KINDS, Fact
+
+logger = logging.getLogger(__name__)
+logger.addFilter(OncePerSecond())
 
 DEPARTURE_SECONDS: Final = 3
 """Pusher docs, "Webhooks": how long a departure may be taken back."""
@@ -70,9 +75,21 @@ def write(facts: Sequence[Fact]) -> None:
     )
 
 
-def read(row: PendingFact) -> Fact:
-    """What is in a row."""
-    return Fact(app_id=row.app_id, kind=row.kind, channel=row.channel, **json.loads(row.details))
+def read(row: PendingFact) -> Fact | None:
+    """What is in a row; ``None``, counted as dropped, if nothing can be made of it.
+
+    A newer version may have written it: members that are not known here are left out.
+    """
+    try:
+        found = json.loads(row.details)
+        if row.kind not in KINDS or not isinstance(found, dict):
+            raise ValueError("neither known nor readable")
+    except ValueError:
+        logger.error("a fact cannot be read and is dropped: row %s, kind %r", row.pk, row.kind)
+        metrics.count("facts_dropped")
+        return None
+    details = {name: found[name] for name in DETAILS if name in found}
+    return Fact(app_id=row.app_id, kind=row.kind, channel=row.channel, **details)
 
 
 def _is_wanted(endpoints: Iterable[Webhook], kind: str, channel: str) -> bool:

@@ -95,11 +95,12 @@ class Sender:
             async with asyncio.timeout(TOTAL_SECONDS):
                 return await self._post(httpx2.URL(url), body, token)
         except TimeoutError:
-            return Answer(error=f"no answer in {TOTAL_SECONDS:g} seconds")
+            return Answer(error=f"no answer in {TOTAL_SECONDS:g} seconds", unreachable=True)
         except httpcore2.TimeoutException:
-            return Answer(error=f"no answer in {ANSWER_SECONDS:g} seconds")
+            return Answer(error=f"no answer in {ANSWER_SECONDS:g} seconds", unreachable=True)
+        except (OSError, httpcore2.ConnectError) as error:
+            return Answer(error=str(error) or type(error).__name__, unreachable=True)
         except (
-            OSError,
             httpcore2.NetworkError,
             httpcore2.ProtocolError,
             httpx2.InvalidURL,

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from realtime import signals
 from realtime.models import PendingFact, WebhookQueue
+from realtime.protocol.facts import Fact
 from realtime.webhooks import claims, facts
 
 FACTS: Final = 20
@@ -33,12 +34,16 @@ def tell_some(token: UUID) -> int:
     for row in PendingFact.objects.filter(collected=True).order_by("due_at", "pk")[:FACTS]:
         if time.monotonic() > until:
             break  # others may send by now
-        fact = facts.read(row)
-        named = {} if fact.kind in ("user_online", "user_offline") else {"channel": fact.channel}
-        arguments = {"app_id": fact.app_id, **named, **fact.details}
-        if fact.kind == "client_event":
-            arguments.setdefault("user_id", None)
-        signals.BY_KIND[fact.kind].send_robust(sender=None, **arguments)
+        if (fact := facts.read(row)) is not None:
+            _tell(fact)
         PendingFact.objects.filter(pk=row.pk).delete()
         told += 1
     return told
+
+
+def _tell(fact: Fact) -> None:
+    named = {} if fact.kind in ("user_online", "user_offline") else {"channel": fact.channel}
+    arguments = {"app_id": fact.app_id, **named, **fact.details}
+    if fact.kind == "client_event":
+        arguments.setdefault("user_id", None)
+    signals.BY_KIND[fact.kind].send_robust(sender=None, **arguments)

@@ -1,11 +1,13 @@
 """Endpoints and deliveries in the admin."""
 
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
+from django.utils.formats import date_format
 
 from realtime import applications
 from realtime.models import WebhookDelivery, WebhookEndpoint, WebhookQueue
@@ -44,6 +46,19 @@ def made():
         )
         for status in ("waiting", "sent", "failed")
     }
+
+
+@pytest.fixture
+def listed(made):
+    """Gives deliveries of some statuses an endpoint that is still there."""
+
+    def listed(*statuses):
+        for status in statuses:
+            url = f"https://example.com/{status}"
+            WebhookDelivery.objects.filter(status=status).update(url=url)
+            WebhookEndpoint.objects.create(app_id="3", url=url)
+
+    return listed
 
 
 def staff(*codenames):
@@ -115,12 +130,41 @@ def test_deliveries_are_only_read(admin_client, made):
     assert admin_client.post(f"{path}/delete/", {"post": "yes"}).status_code == 403
 
 
-def test_what_was_sent_or_given_up_is_sent_again(made):
+def test_an_endpoint_that_is_down_is_shown_as_such(made):
+    client, until = staff(), timezone.now() + timedelta(days=400)
+    waiting = f"{DELIVERIES}{made['waiting'].pk}/change/"
+    # Each page has its own format.
+    shown = {DELIVERIES: date_format(timezone.localtime(until)), waiting: f"{until:%Y-%m-%d}"}
+    WebhookQueue.objects.update(paused_until=until)
+    for path, moment in shown.items():
+        page = client.get(path).content.decode()
+        assert "reaker open until" in page
+        assert moment not in page
+
+    WebhookQueue.objects.update(failures=1)
+
+    for path, moment in shown.items():
+        assert client.get(path).content.decode().count(moment) == 1  # the one that waits
+
+
+def test_what_was_sent_to_an_endpoint_that_is_gone_is_left_out(made, listed):
+    listed("sent")
+
+    page = resend(staff("resend_webhookdelivery"), made).content.decode()
+
+    assert "1 webhook will be sent again." in page
+    assert "1 was left out: its endpoint was removed." in page
+    assert WebhookDelivery.objects.count() == 4
+
+
+def test_what_was_sent_or_given_up_is_sent_again(made, listed):
+    listed("waiting", "sent", "failed")
+
     response = resend(staff("resend_webhookdelivery"), made)
 
     assert "2 webhooks will be sent again." in response.content.decode()
     urls = WebhookDelivery.objects.filter(status="waiting").values_list("url", flat=True)
-    assert set(urls) == {delivery.url for delivery in made.values()}
+    assert set(urls) == {f"https://example.com/{status}" for status in made}
 
 
 def test_sending_again_has_its_own_permission(made):

@@ -3,16 +3,17 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models import F
 
 from realtime import signals
-from realtime.models import PendingFact, WebhookDelivery
+from realtime.models import PendingFact, WebhookDelivery, WebhookQueue
 from realtime.presence import lease, store
 from realtime.protocol.facts import Fact
 
@@ -134,6 +135,28 @@ def servers() -> list[uuid.UUID]:
 def apply(servers: list[uuid.UUID]) -> Callable[..., Any]:
     """Applies transitions, by default on the first server."""
     return lambda *transitions, on=0: store.apply(servers[on], transitions, 60)
+
+
+@pytest.fixture
+def frozen(transactional_db: None) -> Iterator[Callable[[uuid.UUID], None]]:
+    """Locks the row of a queue as a process does that stands still in its transaction."""
+    if not connection.features.has_select_for_update:
+        pytest.skip("this database has no row locks")
+    other = connection.copy()
+
+    def freeze(queue: uuid.UUID) -> None:
+        WebhookQueue.objects.get_or_create(id=queue)
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            table = WebhookQueue._meta.db_table
+            cursor.execute(f"SELECT 1 FROM {table} WHERE id = %s FOR UPDATE", [queue])
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '2s'")  # who waits for it fails
+
+    yield freeze
+    other.close()
+    with connection.cursor() as cursor:
+        cursor.execute("RESET lock_timeout")
 
 
 def client_event(channel: str = "private-room", app_id: str = "3", **more: Any) -> Fact:

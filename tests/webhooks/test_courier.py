@@ -8,7 +8,7 @@ from asgiref.sync import sync_to_async
 from django.db import OperationalError
 
 from realtime.models import PendingFact, WebhookDelivery, WebhookQueue
-from realtime.webhooks import claims, courier, deliveries, facts
+from realtime.webhooks import claims, courier, deliveries, facts, sending
 from tests.conftest import ID, PATIENCE, soon, until, until_async
 from tests.webhooks.conftest import client_event, later
 
@@ -118,6 +118,55 @@ async def test_so_many_endpoints_at_a_time_and_no_more(
     receiver.answers.clear()
 
     await until_rows(count=4, status="sent")
+
+
+async def test_endpoints_that_hang_give_their_slots_back(
+    local, receiver, endpoints, happen, monkeypatch
+):
+    monkeypatch.setattr(courier, "AT_ONCE", 2)
+    monkeypatch.setattr(sending, "ANSWER_SECONDS", 0.05)
+    urls = [receiver.url(f"/{number}") for number in range(3)]
+    endpoints(*urls)
+    receiver.answers.update({"/0": b"", "/1": b""})
+    local.start()
+    await happen(*(client_event(f"private-{number}") for number in range(3)))
+
+    await until(lambda: receiver.at("/2"))
+    await until_rows(WebhookQueue, count=2, failures__gte=1, paused_until__isnull=False)
+
+
+async def test_what_is_late_is_given_up_also_without_the_extra(
+    local, endpoints, happen, monkeypatch
+):
+    monkeypatch.setattr(courier, "PURGE_SECONDS", 0)
+    local._can_send = False
+    endpoints("http://127.0.0.1:1/")
+    local.start()
+    await happen(client_event())
+    await until_rows(status="waiting")
+
+    await sync_to_async(later)(300)
+
+    await until_rows(status="failed")
+
+
+@pytest.mark.parametrize("what", ["collect", "purge"])
+async def test_an_error_elsewhere_keeps_nothing_from_being_sent(
+    local, receiver, endpoints, happen, monkeypatch, caplog, what
+):
+    endpoints(receiver.url())
+    await happen(client_event())
+    await sync_to_async(deliveries.collect)()
+
+    def fail():
+        raise ValueError("secret of a row")
+
+    monkeypatch.setattr(deliveries, what, fail)
+    local.start()
+
+    await until(lambda: receiver.requests)
+    assert "failed: ValueError" in caplog.text
+    assert "secret of a row" not in caplog.text
 
 
 async def test_a_queue_that_another_process_works_on_is_left_to_it(

@@ -143,6 +143,31 @@ def test_facts_for_receivers_of_signals_stay_until_they_have_heard(endpoints, he
     assert deliveries.collect() == 0
 
 
+def test_nobody_waits_for_a_collector_that_stands_still(endpoints, frozen):
+    endpoints(URL)
+    frozen(WebhookQueue.COLLECTOR)
+    facts.write([client_event()])
+
+    assert deliveries.collect() == 0
+    assert pending() == ["client_event"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"details": "no JSON"}, {"details": "[1]"}, {"kind": "of_tomorrow"}], ids=str
+)
+def test_a_fact_that_cannot_be_read_is_left_out_and_counted(endpoints, heard, counted, changes):
+    endpoints(URL)
+    heard("client_event")
+    facts.write([client_event()])
+    PendingFact.objects.update(**changes)
+
+    [made] = collect(client_event("private-good"))
+
+    assert made.channels == ["private-good"]
+    assert [row.channel for row in PendingFact.objects.all()] == ["private-good"]
+    assert counted("facts_dropped") == 1
+
+
 # ---- attempts ---------------------------------------------------------------------------
 
 
@@ -274,6 +299,82 @@ def test_queues_that_somebody_works_on_are_not_ready(endpoints):
     assert deliveries.ready() == [other]
 
 
+def test_an_endpoint_that_is_down_is_left_alone_and_one_that_answers_is_not(endpoints):
+    endpoints(URL, OTHER)
+    made = {delivery.url: delivery for delivery in collect(client_event())}
+    deliveries.settle(made[URL].pk, Answer(error="late", unreachable=True))
+    deliveries.settle(made[OTHER].pk, Answer(500))
+
+    collect(client_event("private-free"))
+
+    down, up = (WebhookQueue.objects.get(id=WebhookQueue.key_of(ID, url)) for url in (URL, OTHER))
+    assert deliveries.ready() == [up.pk]
+    assert (down.failures, up.failures, up.paused_until) == (1, 0, None)
+    assert b"private-free" in next_attempt(OTHER).body
+    claims.release(up.pk, TOKEN)
+
+    WebhookQueue.objects.update(paused_until=timezone.now())
+
+    assert deliveries.ready() == [up.pk, down.pk]  # the older one, but it may be down still
+    deliveries.settle(next_attempt(URL).pk, Answer(200))
+    down.refresh_from_db()
+    assert (down.failures, down.paused_until) == (0, None)
+
+
+def test_what_waits_behind_a_failed_request_is_not_looked_at_before_its_time(
+    endpoints, monkeypatch
+):
+    monkeypatch.setattr(deliveries, "FEW", 2)
+    monkeypatch.setattr(deliveries, "LOOKED_AT", 4)
+    endpoints(URL, WEBHOOK_BATCHING=False)
+    first, *_ = collect(*(client_event() for _ in range(7)))
+    queue = WebhookQueue.key_of(ID, URL)
+    deliveries.settle(next_attempt().pk, Answer(500))
+    assert next_attempt() is None
+    claims.release(queue, TOKEN)
+
+    assert deliveries.ready() == []
+
+    collect(client_event("private-free"))
+    assert deliveries.ready() == [queue]
+    monkeypatch.setattr(deliveries, "LOOKED_AT", 2_000)
+    assert b"private-free" in next_attempt().body
+    claims.release(queue, TOKEN)
+    later(1)
+    assert deliveries.ready() == [queue]
+    assert next_attempt().pk == first.pk
+
+
+@pytest.mark.parametrize("change", [{"enabled": False}, None], ids=["disabled", "deleted"])
+def test_an_endpoint_that_was_removed_gets_nothing_more(endpoints, counted, change):
+    endpoint = WebhookEndpoint.objects.create(app_id=ID, url=URL)
+    collect(client_event())
+    collect(client_event())
+    rows = WebhookEndpoint.objects.filter(pk=endpoint.pk)
+    if change is None:
+        rows.delete()
+    else:
+        rows.update(**change)
+        applications.refresh()
+
+    assert next_attempt() is None
+    found = WebhookDelivery.objects.values_list("status", "error")
+    assert list(found) == [("failed", "endpoint was removed")] * 2
+    assert counted("webhook_attempts", "failed") == 2
+    assert deliveries.send_again(WebhookDelivery.objects.all()) == 0
+    assert WebhookDelivery.objects.count() == 2
+
+
+def test_an_endpoint_that_only_another_process_has_heard_of_is_not_taken_for_removed():
+    endpoint = WebhookEndpoint.objects.create(app_id=ID, url=URL)
+    collect(client_event())
+    WebhookEndpoint.objects.update(enabled=False)
+    applications.refresh()
+    WebhookEndpoint.objects.filter(pk=endpoint.pk).update(enabled=True)
+
+    assert next_attempt() is not None
+
+
 def test_a_request_that_staff_deleted_meanwhile_is_no_error(endpoints):
     endpoints(URL)
     [made] = collect(client_event())
@@ -334,10 +435,43 @@ def test_what_was_sent_is_kept_for_a_while_and_what_failed_for_longer(endpoints,
     assert deliveries.delete_failed(timezone.now()) == 1
 
 
-def test_facts_that_nobody_collected_are_bounded_too(endpoints):
+def test_facts_that_nobody_has_heard_are_bounded_and_those_not_collected_stay(endpoints, heard):
+    heard("client_event")
     endpoints(URL, WEBHOOK_RETENTION_SECONDS=60)
-    facts.write([client_event()])
+    collect(client_event())
+    facts.write([client_event("private-late")])
     later(61)
 
     assert deliveries.purge() == 1
-    assert pending() == []
+
+    [row] = PendingFact.objects.all()
+    assert row.channel == "private-late"
+    assert len(collect()) == 2
+
+
+def test_what_failed_is_deleted_in_the_end(endpoints):
+    endpoints(URL)
+    collect(client_event())
+    moment = timezone.now() - timedelta(days=30) + timedelta(minutes=1)
+    WebhookDelivery.objects.update(status="failed", finished_at=moment)
+    assert deliveries.purge() == 0
+
+    WebhookDelivery.objects.update(finished_at=moment - timedelta(minutes=2))
+
+    assert deliveries.purge() == 1
+    assert not WebhookDelivery.objects.exists()
+
+
+def test_what_nobody_could_send_is_given_up_without_a_look_at_its_queue(endpoints, counted):
+    endpoints(URL)
+    [late] = collect(client_event())
+    later(300)
+    collect(client_event())
+
+    assert deliveries.give_up() == 1
+    assert deliveries.give_up() == 0
+
+    late.refresh_from_db()
+    assert (late.status, late.finished_at is None) == ("failed", False)
+    assert counted("webhook_attempts", "failed") == 1
+    assert WebhookDelivery.objects.filter(status="waiting").count() == 1

@@ -228,6 +228,14 @@ def test_what_is_told_is_written_with_the_group(told, apply):
     assert facts.read(second).subscription_count == 7
 
 
+def test_what_a_newer_version_adds_to_a_fact_is_left_out(told):
+    facts.write([client_event()])
+    row = PendingFact.objects.get()
+    row.details = row.details.replace("{", '{"of_tomorrow": {"a": 1}, ')
+
+    assert facts.read(row) == client_event()
+
+
 def test_whether_something_is_wanted_is_known_without_the_database(
     endpoints, django_assert_num_queries
 ):

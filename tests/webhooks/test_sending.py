@@ -107,6 +107,7 @@ async def test_the_start_of_the_answer_is_kept(receiver, anywhere):
     answer = await post(receiver.url())
 
     assert (answer.status, answer.ok, answer.error) == (500, False, "HTTP status 500")
+    assert not answer.unreachable
     assert answer.excerpt == "x" * sending.EXCERPT_CHARS
 
 
@@ -123,6 +124,7 @@ async def test_who_does_not_answer_is_given_up(receiver, anywhere, monkeypatch):
     answer = await post(receiver.url())
 
     assert (answer.status, answer.error) == (None, "no answer in 0.05 seconds")
+    assert answer.unreachable
 
 
 async def test_who_drips_is_given_up(receiver, anywhere, monkeypatch):
@@ -132,6 +134,7 @@ async def test_who_drips_is_given_up(receiver, anywhere, monkeypatch):
     answer = await post(receiver.url())
 
     assert (answer.status, answer.error) == (None, "no answer in 0.1 seconds")
+    assert answer.unreachable
 
 
 @pytest.mark.parametrize(
@@ -155,7 +158,15 @@ async def test_whatever_goes_wrong_is_in_the_answer(anywhere, url):
 async def test_an_answer_that_is_no_http_is_a_failure(receiver, anywhere):
     receiver.answers["/hook"] = b"SSH-2.0-OpenSSH\r\n\r\n"
 
-    assert (await post(receiver.url())).error
+    answer = await post(receiver.url())
+
+    assert answer.error
+    assert not answer.unreachable
+
+
+async def test_who_cannot_be_connected_to_is_not_there(anywhere):
+    for url in ("http://127.0.0.1:1/", "http://nobody.invalid/"):
+        assert (await post(url)).unreachable
 
 
 # ---- where it does not go ---------------------------------------------------------------

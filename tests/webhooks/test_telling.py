@@ -117,3 +117,15 @@ def test_a_turn_that_ran_out_ends(heard, tell, monkeypatch):
 
     assert tell(client_event()) == 0
     assert telling.has_news()
+
+
+def test_a_fact_that_cannot_be_read_keeps_no_other_from_being_told(tell, heard, counted):
+    seen = heard("client_event")
+    facts.write([client_event(data="1")])
+    PendingFact.objects.update(details="no JSON", collected=True)
+
+    tell(client_event(data="2"))
+
+    assert [item["data"] for item in seen] == ["2"]
+    assert not PendingFact.objects.exists()
+    assert counted("facts_dropped") == 1
