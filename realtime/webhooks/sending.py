@@ -98,7 +98,11 @@ class Sender:
             return Answer(error=f"no answer in {TOTAL_SECONDS:g} seconds", unreachable=True)
         except httpcore2.TimeoutException:
             return Answer(error=f"no answer in {ANSWER_SECONDS:g} seconds", unreachable=True)
-        except (OSError, httpcore2.ConnectError) as error:
+        except (
+            OSError,
+            httpcore2.ConnectError,
+            AttributeError,  # of anyio on uvloop, where the peer was gone once connected to
+        ) as error:
             return Answer(error=str(error) or type(error).__name__, unreachable=True)
         except (
             httpcore2.NetworkError,

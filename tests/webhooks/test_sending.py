@@ -164,6 +164,20 @@ async def test_an_answer_that_is_no_http_is_a_failure(receiver, anywhere):
     assert not answer.unreachable
 
 
+async def test_who_is_gone_as_soon_as_connected_to_is_not_there(anywhere, monkeypatch):
+    """As anyio says it on uvloop, whose transport has lost its socket by then."""
+
+    async def gone(*_):
+        raise AttributeError("'NoneType' object has no attribute 'getpeername'")
+
+    monkeypatch.setattr("httpcore2.AnyIOBackend.connect_tcp", gone)
+
+    answer = await post("http://127.0.0.1:1/")
+
+    assert answer.unreachable
+    assert "getpeername" in answer.error
+
+
 async def test_who_cannot_be_connected_to_is_not_there(anywhere):
     for url in ("http://127.0.0.1:1/", "http://nobody.invalid/"):
         assert (await post(url)).unreachable
