@@ -310,7 +310,8 @@ class Bus:
                     await self._join_anew()
                 self._receiver_failed = False
                 self._links = backends.Links(self._layer)
-                if await self._hears_itself(sum(ECHO_SECONDS)):
+                # Redis may have come back without the groups: no reason to wait for long.
+                if await self._hears_itself(sum(ECHO_SECONDS[: 3 if is_joined else None])):
                     break
             except PublishFailed as error:
                 logger.debug("the channel layer is still away: %s", error)
