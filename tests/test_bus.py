@@ -278,6 +278,25 @@ async def test_a_message_lost_in_our_hands_is_a_deafness(
     assert "the channel layer is not heard (our receiver failed)" in caplog.text
 
 
+async def test_groups_that_redis_forgot_while_our_receiver_failed_are_joined_again_soon(
+    start, settings, configure, monkeypatch
+):
+    settings.REALTIME_ALLOW_FAULTS = True
+    configure(WATCHDOG_SECONDS=1)
+    bus, layer, _ = await start()
+    await soon(bus.join(GROUP))
+    monkeypatch.setenv(faults.VARIABLE, "bus.receive=raise")
+    faults._armed.cache_clear()
+    await until(lambda: bus._receiver_failed)
+    layer.groups.clear()
+    began = asyncio.get_running_loop().time()
+
+    await until(lambda: bus.recoveries == 1)
+
+    assert asyncio.get_running_loop().time() - began < sum(bus_module.ECHO_SECONDS) / 2
+    assert layer.members(GROUP)
+
+
 async def test_groups_are_renewed_before_a_layer_forgets_them(start, monkeypatch):
     monkeypatch.setattr(bus_module, "RENEWAL_SECONDS", 0.01)
     bus, layer, messages = await start()
