@@ -41,6 +41,15 @@ class Receiver:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/hook"
 
+    @property
+    def probes(self) -> str:
+        """How channels start that only this endpoint is for.
+
+        A process that still remembers another's would write facts for that one, and whoever
+        sends them finds this one: it would seem to be known.
+        """
+        return f"known-{self.port}-"
+
     def start(self) -> None:
         receiver = self
 
@@ -99,7 +108,7 @@ def receive(site, sites) -> Iterator[Any]:
 def _endpoint(site: Any, prefixes: list[str]) -> Iterator[Receiver]:
     made = Receiver()
     made.start()
-    add = ADD.format(app=site.app.id, url=made.url, prefixes=prefixes)
+    add = ADD.format(app=site.app.id, url=made.url, prefixes=[*prefixes, made.probes])
     manage(site.environment, "shell", "-c", add)
     yield made
     manage(site.environment, "shell", "-c", REMOVE.format(url=made.url))
@@ -117,7 +126,7 @@ def npm(tmp_path) -> Iterator[Node]:
 def known(receiver, connect, unique, *servers):
     """Wait until each process knows of the endpoint: a change takes five seconds."""
     for server in servers:
-        client, prefix = connect(at=server), unique("known-")
+        client, prefix = connect(at=server), unique(receiver.probes)
 
         def told(prefix=prefix):
             return any(event["channel"].startswith(prefix) for event in receiver.events())
@@ -135,7 +144,7 @@ def test_a_visit_with_a_reload_is_told_once_and_libraries_accept_it(
     site, connect, receive, npm, unique
 ):
     channel = unique("presence-own-data-")
-    receiver = receive(channel, "known-")
+    receiver = receive(channel)
     user = site.new_user()
     known(receiver, connect, unique, site.first, site.last)
 
@@ -179,7 +188,7 @@ def test_a_visit_with_a_reload_is_told_once_and_libraries_accept_it(
 @pytest.mark.spec(196, 197)
 def test_two_processes_tell_once_that_a_channel_is_occupied(sites, new_client, receive, unique):
     site, channel = sites("uvicorn-redis"), unique("room-")
-    receiver = receive(channel, "known-", at=site)
+    receiver = receive(channel, at=site)
 
     def connect(at=site.first):
         client = new_client(at, site.app.key)
@@ -203,7 +212,7 @@ def test_an_endpoint_that_is_away_gets_the_same_bytes_later_and_one_that_hangs_d
     site, connect, receive, unique
 ):
     channel = unique("room-")
-    away, hanging, well = (receive(channel, "known-") for _ in range(3))
+    away, hanging, well = (receive(channel) for _ in range(3))
     for receiver in (away, hanging, well):
         known(receiver, connect, unique, site.first)
     away.hangs = hanging.hangs = True
