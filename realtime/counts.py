@@ -111,7 +111,7 @@ async def _is_time(key: ChannelKey) -> bool:
 
 
 def _takes_turn(key: ChannelKey) -> bool:
-    name = layer.layer_group(*key).replace("realtime.", "realtime.counted.")
+    name = f"realtime.counted.{layer.digest(*key)}"
     try:
         cache = caches[conf.get().cache]
         return bool(cache.add(name, "1", CROWD_SECONDS))

@@ -5,10 +5,12 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from django.db import DatabaseError, InterfaceError, connection, connections
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
+from django.db.models.functions import Now
 
 T = TypeVar("T")
 Row = TypeVar("Row", bound=Model)
@@ -91,6 +93,15 @@ def _with_healthy_connection(work: Callable[[], T]) -> T:
     except (DatabaseError, InterfaceError):
         connections.close_all()
         raise
+
+
+def holds(field: str, most: timedelta) -> Q:
+    """Whether the time in *field* is ahead, and no further than it is ever set.
+
+    One from further ahead was written before the clock of the database was put back.
+    """
+    # The first condition keeps NOT from meaning NULL.
+    return Q((f"{field}__isnull", False), (f"{field}__gt", Now()), (f"{field}__lte", Now() + most))
 
 
 def lock(rows: QuerySet[Row], *, skip_locked: bool = False) -> QuerySet[Row]:

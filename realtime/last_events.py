@@ -8,7 +8,6 @@ Source: Pusher docs, "Cache channels".
 """
 
 import asyncio
-import hashlib
 import json
 import logging
 import time
@@ -21,7 +20,7 @@ from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 
 from realtime import conf, metrics
-from realtime.layer import Envelope
+from realtime.layer import Envelope, digest
 from realtime.logs import OncePerSecond
 from realtime.protocol.messages import encode_cache_miss
 from realtime.protocol.names import is_cache_channel
@@ -134,8 +133,7 @@ def _cache() -> BaseCache:
 
 def _key(app_id: str, channel: str) -> str:
     # A digest: memcached takes no long names.
-    digest = hashlib.blake2b(f"{app_id}:{channel}".encode(), digest_size=20).hexdigest()
-    return f"realtime.last.{digest}"
+    return f"realtime.last.{digest(app_id, channel)}"
 
 
 def _note(error: Exception) -> None:

@@ -125,10 +125,14 @@ def is_in_memory() -> bool:
     return isinstance(channel_layer(), InMemoryChannelLayer)
 
 
+def digest(app_id: str, channel: str) -> str:
+    """Stands for a channel where long names are not taken."""
+    return hashlib.blake2b(f"{app_id}:{channel}".encode(), digest_size=20).hexdigest()
+
+
 def layer_group(app_id: str, channel: str) -> str:
     """The layer group of a Pusher channel: fewer than 100 letters, digits and dots."""
-    digest = hashlib.blake2b(f"{app_id}:{channel}".encode(), digest_size=20).hexdigest()
-    return f"realtime.{digest}"
+    return f"realtime.{digest(app_id, channel)}"
 
 
 async def renew_channel_layer(deaf: BaseChannelLayer, seconds: float) -> BaseChannelLayer:

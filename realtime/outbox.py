@@ -27,7 +27,7 @@ from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from realtime import conf, faults, last_events, layer, loops
-from realtime.database import DatabaseThread, lock
+from realtime.database import DatabaseThread, holds, lock
 from realtime.layer import Envelope, PublishFailed
 from realtime.logs import OncePerSecond
 from realtime.models import OutboxChannel, OutboxEntry
@@ -345,11 +345,8 @@ def longest_claim() -> timedelta:
 
 
 def _claimed() -> Q:
-    """Whether somebody's claim on a channel holds.
-
-    One from further ahead was made before the clock of the database was put back.
-    """
-    return Q(claimed_until__gt=Now(), claimed_until__lte=Now() + longest_claim())
+    """Whether somebody's claim on a channel holds."""
+    return holds("claimed_until", longest_claim())
 
 
 def _make_channels(keys: Sequence[uuid.UUID]) -> None:
@@ -380,12 +377,7 @@ def _number(entries: Iterable[OutboxEntry], channels: dict[uuid.UUID, OutboxChan
 
 
 def _envelope(entry: OutboxEntry) -> Envelope:
-    return Envelope(
-        entry.app_id,
-        entry.channel,
-        entry.text,
-        entry.except_socket_id or None,
-    )
+    return Envelope(entry.app_id, entry.channel, entry.text, entry.except_socket_id or None)
 
 
 _outboxes: loops.PerLoop[Outbox] = loops.PerLoop(Outbox)

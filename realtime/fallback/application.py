@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from realtime import applications, lifespan, loops, metrics, peer
 from realtime.fallback import registry
@@ -158,7 +158,7 @@ async def _limit(name: Name, scope: Any) -> int:
     """
     try:
         app = await applications.aby_key(name.app_key)
-    except DatabaseError as error:
+    except (DatabaseError, InterfaceError) as error:
         logger.error("an app could not be looked up: %s", error)
         raise _Refused(503) from None
     if app is None or not peer.origin_is_allowed(scope, app.allowed_origins):

@@ -11,15 +11,17 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
-from realtime.database import lock
+from realtime.database import holds, lock
 from realtime.models import WebhookQueue
 
 CLAIM_SECONDS: Final = 15.0
 """Ours: how long a process that died holds a queue up; an attempt takes five at most."""
 
 FIRST_PAUSE_SECONDS: Final = 1.0
+"""Ours: how long is waited after the first failure; doubles with each one after it."""
+
 LONGEST_PAUSE_SECONDS: Final = 30.0
-"""Ours: how long an endpoint that is down is left alone; doubles from the first to the longest."""
+"""Ours: how long an endpoint that is down is left alone at most."""
 
 
 def take(queue: UUID, token: UUID) -> bool:
@@ -54,9 +56,13 @@ def pause(queues: QuerySet[WebhookQueue]) -> None:
     """Leave endpoints alone that are down; longer with each time in a row."""
     queues.update(failures=F("failures") + 1)
     for pk, failures in queues.values_list("pk", "failures"):
-        seconds = min(FIRST_PAUSE_SECONDS * 2 ** min(failures - 1, 10), LONGEST_PAUSE_SECONDS)
-        until = Now() + timedelta(seconds=seconds)
+        until = Now() + timedelta(seconds=pause_seconds(failures, LONGEST_PAUSE_SECONDS))
         WebhookQueue.objects.filter(pk=pk).update(paused_until=until)
+
+
+def pause_seconds(failures: int, longest: float) -> float:
+    """How long to wait after so many failures in a row, *longest* at most."""
+    return min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 10), longest)
 
 
 def resume(queues: QuerySet[WebhookQueue]) -> None:
@@ -65,25 +71,13 @@ def resume(queues: QuerySet[WebhookQueue]) -> None:
 
 
 def held(prefix: str = "") -> Q:
-    """Whether somebody's claim on a queue holds.
-
-    One from further ahead was made before the clock of the database was put back.
-    """
-    return _is_before(f"{prefix}claimed_until", CLAIM_SECONDS)
+    """Whether somebody's claim on a queue holds."""
+    return holds(f"{prefix}claimed_until", timedelta(seconds=CLAIM_SECONDS))
 
 
 def paused(prefix: str = "") -> Q:
-    """Whether a queue is paused; as with ``held``, not from further ahead than can be."""
-    return _is_before(f"{prefix}paused_until", LONGEST_PAUSE_SECONDS)
-
-
-def _is_before(field: str, most_seconds: float) -> Q:
-    latest = Now() + timedelta(seconds=most_seconds)
-    until = f"{field}__"
-    # The first condition keeps NOT from meaning NULL for queues that nobody ever had.
-    return Q(
-        **{f"{until}isnull": False, f"{until}gt": Now(), f"{until}lte": latest},
-    )
+    """Whether a queue is paused."""
+    return holds(f"{prefix}paused_until", timedelta(seconds=LONGEST_PAUSE_SECONDS))
 
 
 def _claimed_by(token: UUID) -> dict[str, object]:

@@ -35,9 +35,8 @@ EVENTS: Final = 20
 KEPT_SECONDS: Final = 300
 """Pusher docs, "Webhooks": how long a request is repeated; Python's library takes none older."""
 
-FIRST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
-"""Ours: pauses double from the first to the longest."""
+"""Ours: the longest pause between two attempts."""
 
 LAST_ATTEMPT_SECONDS: Final = 5.0
 """Ours: what the last attempt needs before the end."""
@@ -325,8 +324,8 @@ def _status_after(delivery: WebhookDelivery, answer: Answer, now: datetime) -> s
     left = (delivery.expires_at - now).total_seconds() - LAST_ATTEMPT_SECONDS
     if left <= 0:
         return WebhookDelivery.Status.FAILED
-    pause = FIRST_PAUSE_SECONDS * 2 ** min(delivery.attempts - 1, 10)
-    delivery.next_attempt_at = now + timedelta(seconds=min(pause, LONGEST_PAUSE_SECONDS, left))
+    pause = claims.pause_seconds(delivery.attempts, min(LONGEST_PAUSE_SECONDS, left))
+    delivery.next_attempt_at = now + timedelta(seconds=pause)
     return WebhookDelivery.Status.WAITING
 
 

@@ -167,14 +167,20 @@ async def test_a_client_that_sends_too_fast_waits(serving, monkeypatch):
     await until(lambda: consumer.texts[-1] == "late")
 
 
-async def test_only_so_many_requests_may_wait(serving, monkeypatch):
-    monkeypatch.setattr(virtual, "INCOMING_CHARS", 1)
-    monkeypatch.setattr(virtual, "WAITING_REQUESTS", 1)
+async def filled(serving):
+    """A socket with more waiting than it takes, and its consumer, which reads no further."""
     socket, consumer, _ = await serving()
     consumer.reads.clear()
     await socket.offer(["0"])
     await until(lambda: consumer.texts == ["0"])
     await socket.offer(["1"])
+    return socket, consumer
+
+
+async def test_only_so_many_requests_may_wait(serving, monkeypatch):
+    monkeypatch.setattr(virtual, "INCOMING_CHARS", 1)
+    monkeypatch.setattr(virtual, "WAITING_REQUESTS", 1)
+    socket, _ = await filled(serving)
     waiting = asyncio.create_task(socket.offer(["2"]))
     await until(lambda: socket._read._waiters)
 
@@ -190,11 +196,7 @@ async def test_what_waits_takes_only_so_much_memory(serving, monkeypatch):
     """A character beyond the basic plane takes four bytes."""
     monkeypatch.setattr(virtual, "INCOMING_CHARS", 1)
     monkeypatch.setattr(virtual, "WAITING_BYTES", 10_000)
-    socket, consumer, _ = await serving()
-    consumer.reads.clear()
-    await socket.offer(["0"])
-    await until(lambda: consumer.texts == ["0"])
-    await socket.offer(["1"])
+    socket, consumer = await filled(serving)
     large = "\U0001f600" * 2_000
     waiting = [asyncio.create_task(socket.offer([large]))]
     await until(lambda: socket._read._waiters)
@@ -211,11 +213,7 @@ async def test_what_waits_takes_only_so_much_memory(serving, monkeypatch):
 async def test_a_single_request_may_wait_however_large_it_is(serving, monkeypatch):
     monkeypatch.setattr(virtual, "INCOMING_CHARS", 1)
     monkeypatch.setattr(virtual, "WAITING_BYTES", 1)
-    socket, consumer, _ = await serving()
-    consumer.reads.clear()
-    await socket.offer(["0"])
-    await until(lambda: consumer.texts == ["0"])
-    await socket.offer(["1"])
+    socket, consumer = await filled(serving)
 
     waiting = asyncio.create_task(socket.offer(["large"]))
     await until(lambda: socket._read._waiters)

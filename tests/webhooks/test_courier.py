@@ -67,7 +67,7 @@ async def test_what_happens_is_told(local, receiver, endpoints, happen):
 async def test_a_request_that_failed_is_repeated_byte_for_byte(
     local, receiver, endpoints, happen, monkeypatch
 ):
-    monkeypatch.setattr(deliveries, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(claims, "FIRST_PAUSE_SECONDS", 0.05)
     endpoints(receiver.url())
     receiver.status("/hook", 500, body="not now")
     local.start()

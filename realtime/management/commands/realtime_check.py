@@ -7,6 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from realtime import applications
+from realtime.remote import terminal
 from realtime.remote.caller import InvalidUrl, Unreachable
 
 
@@ -20,21 +21,14 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
-        parser.add_argument(
-            "--url",
-            default="http://127.0.0.1:8000",
-            help="where the site includes realtime.urls (default: http://127.0.0.1:8000)",
-        )
-        parser.add_argument("--app", help="id of the app, where the site has several")
+        terminal.add_server(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run; exits by itself where something failed."""
         try:
             from realtime.remote import trials
         except ModuleNotFoundError as error:
-            raise CommandError(
-                f"This needs the package {error.name}: pip install {error.name}"
-            ) from error
+            raise terminal.lacks(error) from error
         try:
             server = trials.Server(options["url"], applications.default(options["app"]))
         except (ImproperlyConfigured, InvalidUrl) as error:
@@ -45,14 +39,9 @@ class Command(BaseCommand):
                 failed += not result.passed
                 word = "FAIL" if not result.passed else "skip" if result.reason else "ok"
                 reason = f": {result.reason}" if result.reason else ""
-                self.stdout.write(f"{word:<5} {result.title}{_printable(reason)}")
+                self.stdout.write(f"{word:<5} {result.title}{terminal.printable(reason)}")
         except Unreachable as error:
             raise CommandError(f"Nothing more to try: {error}.") from error
         self.stdout.write(f"{len(trials.TRIALS) - failed} passed, {failed} failed")
         if failed:
             sys.exit(1)
-
-
-def _printable(text: str) -> str:
-    # What a server answers may hold what a terminal would obey.
-    return "".join(sign if sign.isprintable() else "?" for sign in text)

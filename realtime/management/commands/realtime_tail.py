@@ -13,6 +13,7 @@ from realtime import applications
 from realtime.protocol.app import App
 from realtime.protocol.errors import RealtimeError
 from realtime.protocol.names import Kind, is_channel_name, kind_of
+from realtime.remote import terminal
 from realtime.remote.caller import Caller, InvalidUrl
 
 if TYPE_CHECKING:
@@ -47,12 +48,7 @@ class Command(BaseCommand):
         parser.add_argument("--events", nargs="+", metavar="EVENT", help="only events so named")
         parser.add_argument("--data", action="store_true", help="print the data of events as well")
         parser.add_argument("--count", type=int, help="end after so many events")
-        parser.add_argument("--app", help="id of the app, where the site has several")
-        parser.add_argument(
-            "--url",
-            default="http://127.0.0.1:8000",
-            help="where the site includes realtime.urls (default: http://127.0.0.1:8000)",
-        )
+        terminal.add_server(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run."""
@@ -83,9 +79,7 @@ class Command(BaseCommand):
         try:
             from realtime.remote.wire import Wire, WireLost
         except ModuleNotFoundError as error:
-            raise CommandError(
-                f"This needs the package {error.name}: pip install {error.name}"
-            ) from error
+            raise terminal.lacks(error) from error
         connected = False
         while True:
             try:
@@ -109,8 +103,7 @@ class Command(BaseCommand):
             f"{len(text.encode())} bytes",
             *([text] if with_data else []),
         ]
-        # Names and data may hold what a terminal would obey.
-        self.stdout.write("  ".join("".join(_printable(part)) for part in line))
+        self.stdout.write("  ".join(map(terminal.printable, line)))
         self.stdout.flush()
 
 
@@ -148,14 +141,10 @@ def _events(wire: "Wire", caller: Caller, options: dict[str, Any]) -> Iterator[d
 def _occupied(caller: Caller, prefix: str) -> set[str]:
     answer = caller.call("GET", "/channels", query=[("filter_by_prefix", prefix)])
     if answer.status != 200:
-        raise CommandError(f"The server answered {answer.status}: {answer.text.strip()[:400]}")
+        raise terminal.refused(answer)
     # Who watches a presence channel is seen there, so only those that were asked for by name.
     return {name for name in answer.json()["channels"] if kind_of(name) is not Kind.PRESENCE}
 
 
 def _member(channel: str) -> str | None:
     return json.dumps({"user_id": USER_ID}) if kind_of(channel) is Kind.PRESENCE else None
-
-
-def _printable(text: str) -> Iterator[str]:
-    return (sign if sign.isprintable() else "?" for sign in text)

@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from realtime import applications, layer, trigger
 from realtime.protocol.errors import BadMessage, RealtimeError
 from realtime.protocol.messages import load_json
+from realtime.remote import terminal
 from realtime.remote.caller import Caller
 
 
@@ -24,7 +25,7 @@ class Command(BaseCommand):
             metavar="CHANNEL… EVENT [DATA]",
             help="with three words or more the last one is the data, in JSON (default: {})",
         )
-        parser.add_argument("--app", help="id of the app, where the site has several")
+        terminal.add_app(parser)
         parser.add_argument("--exclude", metavar="SOCKET_ID", help="who does not get the event")
         parser.add_argument(
             "--durable", action="store_true", help="keep it in the database until it was sent"
@@ -73,7 +74,7 @@ class Command(BaseCommand):
         caller = Caller(options["url"], applications.default(options["app"]))
         answer = caller.call("POST", "/events", body)
         if answer.status != 200:
-            raise CommandError(f"The server answered {answer.status}: {answer.text.strip()[:400]}")
+            raise terminal.refused(answer)
 
 
 def _split(words: list[str]) -> tuple[list[str], str, str]:
