@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pusher as pusher_http
 import pytest
+from playwright.sync_api import Browser
 
+from tests.e2e import chromium
 from tests.e2e import sites as site_module
+from tests.e2e.balancer import Balancer, balancing
 from tests.e2e.nodejs import Client, Node
 from tests.e2e.sites import App, Server, Site, User
 from tests.e2e.wire import Wire, wire
@@ -98,6 +101,20 @@ def connect(site: Site, new_client: Callable[..., Client]) -> Callable[..., Clie
         return client
 
     return start
+
+
+@pytest.fixture
+def entrance(site: Site) -> Iterator[Balancer]:
+    """Where clients connect to: where there are two processes, each request goes to the next."""
+    with balancing(site.servers) as balancer:
+        yield balancer
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One Chromium for the tests of a file."""
+    with chromium.launched() as browser:
+        yield browser
 
 
 @pytest.fixture

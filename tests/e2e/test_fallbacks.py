@@ -1,19 +1,13 @@
-"""pusher-js without a WebSocket, in Node and in Chromium, each HTTP transport alone."""
+"""pusher-js in Node without a WebSocket, on each HTTP transport alone."""
 
 import threading
-import time
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from tests.e2e import sites as site_module
 from tests.e2e.balancer import balancing
 from tests.e2e.conftest import http_library
-from tests.e2e.sites import ROOT
-from tests.e2e.test_demo import CHROMIUM, FLAGS, PATIENCE_MS
-from tests.e2e.wire import wire
 
-PUSHER_JS = ROOT / "node_modules/pusher-js/dist/web/pusher.js"
 RETRY_MS = 1_500
 RETURN_SECONDS = {"xhr_streaming": 10, "xhr_polling": 30}
 """How long a client that is gone is waited for: one that polls may go between two polls."""
@@ -26,13 +20,6 @@ ENOUGH = 80
 """Large events until pusher-js has asked for its next response at least twice."""
 
 transports = pytest.mark.parametrize("transport", ["xhr_streaming", "xhr_polling"])
-
-
-@pytest.fixture
-def entrance(site):
-    """Where clients connect to: where there are two processes, each request goes to the next."""
-    with balancing(site.servers) as balancer:
-        yield balancer
 
 
 @pytest.fixture
@@ -185,104 +172,3 @@ def test_a_process_that_is_killed_ends_the_connections_that_it_had(tmp_path, new
         site.first.process.wait()
 
         client.wait_for_state("connecting")
-
-
-# ---- Chromium ---------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-CONNECT = """([key, port, transports, options]) => {
-    window.seen = [];
-    window.pusher = new Pusher(key, {
-        cluster: "", forceTLS: false,
-        wsHost: "127.0.0.1", wsPort: port, httpHost: "127.0.0.1", httpPort: port,
-        enabledTransports: transports,
-        ...options,
-    });
-    pusher.connection.bind("state_change", ({ current }) => seen.push(current));
-}"""
-
-
-@pytest.fixture
-def open_page(browser, site):
-    """Opens a page of the first process with pusher-js, connected to *port*."""
-    windows = []
-
-    def start(port, transports, **options):
-        window = browser.new_context(bypass_csp=True)
-        window.set_default_timeout(PATIENCE_MS)
-        windows.append(window)
-        page = window.new_page()
-        page.goto(f"{site.first.url}/realtime/up")
-        page.add_script_tag(path=PUSHER_JS)
-        page.evaluate(CONNECT, [site.app.key, port, transports, options])
-        page.wait_for_function("pusher.connection.state === 'connected'")
-        return page
-
-    yield start
-    for window in windows:
-        window.close()
-
-
-def subscribe(page, channel):
-    page.evaluate(
-        """channel => new Promise(resolve => {
-            window.events = [];
-            const subscription = pusher.subscribe(channel);
-            subscription.bind("pusher:subscription_succeeded", resolve);
-            subscription.bind("large", ([number]) => events.push(number));
-        })""",
-        channel,
-    )
-
-
-@transports
-@pytest.mark.spec(209, 214, 216)
-def test_a_page_of_another_origin(open_page, entrance, pusher, channel, transport):
-    """With a preflight before each request; and with more than one response holds."""
-    page = open_page(entrance.port, [transport])
-    subscribe(page, channel)
-
-    for number in range(ENOUGH):
-        pusher.trigger(channel, "large", [number, LARGE])
-
-    page.wait_for_function(f"events.length >= {ENOUGH}")
-    assert page.evaluate("events") == [*range(ENOUGH)]
-    assert page.evaluate("seen") == ["connected"]
-
-
-@transports
-def test_a_page_that_may_open_no_websocket(open_page, entrance, site, pusher, channel, transport):
-    other = {"xhr_streaming": "xhr_polling", "xhr_polling": "xhr_streaming"}[transport]
-    page = open_page(
-        entrance.port, None, disabledTransports=["ws", "wss", "sockjs", other], enableStats=True,
-        statsHost=f"127.0.0.1:{site.first.port}",
-    )  # fmt: skip
-    subscribe(page, channel)
-
-    with wire(site.last, site.app.key) as witness:
-        witness.subscribe(channel)
-        pusher.trigger(channel, "large", [1, "x"])
-        witness.wait_for("large")
-
-    page.wait_for_function("events.length === 1")
-
-
-def test_a_page_that_is_left_is_gone(open_page, entrance, connect, site, unique):
-    channel, library, clock = unique("room-"), http_library(site.app, site.last), connect()
-    page = open_page(entrance.port, ["xhr_streaming"])
-    subscribe(page, channel)
-
-    page.close()
-
-    deadline = time.monotonic() + RETURN_SECONDS["xhr_streaming"] + LATE_SECONDS
-    while library.channel_info(channel)["occupied"]:
-        assert time.monotonic() < deadline
-        clock.call("wait", ms=200)

@@ -6,9 +6,28 @@ import pusher as pusher_http
 import pytest
 
 from tests.e2e.site.users import WATCHERS
-from tests.e2e.sites import App
+from tests.e2e.sites import App, manage
 
 MASTER_KEY = "zyrm8pvV2C9fJcBfhyXzvxbJVN/H7QLmbe0xJi1GhPU="
+
+
+def encrypting_library(site):
+    """The official Python library, which encrypts by itself."""
+    return pusher_http.Pusher(
+        app_id=site.app.id,
+        key=site.app.key,
+        secret=site.app.secret,
+        host="127.0.0.1",
+        port=site.last.port,
+        ssl=False,
+        encryption_master_key_base64=MASTER_KEY,
+    )
+
+
+def trigger_durably(site, channel, event, data):
+    """Our own ``trigger`` in a process of its own, which reaches the servers on every layer."""
+    code = f"trigger({channel!r}, {event!r}, {data!r}, durable=True)"
+    manage(site.environment, "shell", "-c", f"from realtime import trigger; {code}")
 
 
 @pytest.mark.spec(109, 111, 187, 224)
@@ -37,23 +56,26 @@ def test_the_last_event_of_a_cache_channel_is_there_for_who_comes_later(
 @pytest.mark.parametrize("prefix", ["private-encrypted-", "private-encrypted-cache-"])
 def test_encrypted_events_are_read_by_who_may_subscribe(connect, site, unique, prefix):
     channel = unique(prefix)
-    encrypting = pusher_http.Pusher(
-        app_id=site.app.id,
-        key=site.app.key,
-        secret=site.app.secret,
-        host="127.0.0.1",
-        port=site.last.port,
-        ssl=False,
-        encryption_master_key_base64=MASTER_KEY,
-    )
     client = connect(site.new_user())
     client.subscribe(channel)
 
-    encrypting.trigger(channel, "secret", {"text": "Grüße"})
+    encrypting_library(site).trigger(channel, "secret", {"text": "Grüße"})
 
     assert client.wait_for("secret", on=channel).data == {"text": "Grüße"}
     frame = client.wait_for_frame("secret")["data"]
     assert len(base64.b64decode(frame["nonce"])) == 24
+
+
+@pytest.mark.spec(69)
+def test_what_our_own_trigger_encrypts_is_read(connect, site, unique):
+    channel = unique("private-encrypted-")
+    client = connect(site.new_user())
+    client.subscribe(channel)
+
+    trigger_durably(site, channel, "secret", {"text": "Grüße"})
+
+    assert client.wait_for("secret", on=channel).data["text"] == "Grüße"
+    assert "Grüße" not in str(client.wait_for_frame("secret"))
 
 
 @pytest.mark.spec(149, 150, 224)
