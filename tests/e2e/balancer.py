@@ -43,7 +43,7 @@ def balancing(servers: Sequence[Server]) -> Iterator[Balancer]:
     started: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+        with suppress(OSError, asyncio.CancelledError):  # asyncio would log a task that ends so
             there = await asyncio.open_connection("127.0.0.1", next(turns).port)
             await asyncio.gather(_pump(reader, there[1]), _pump(there[0], writer))
         writer.close()

@@ -103,7 +103,7 @@ def test_a_page_of_another_origin(open_tab, pusher, channel, transport):
     seen = tab.data_of("large", on=channel, count=ENOUGH)
     assert [number for number, _ in seen] == [*range(ENOUGH)]
     states = tab.data_of("state_change", on="connection", count=1)
-    assert [state["current"] for state in states] == ["connecting", "connected"]
+    assert [state["current"] for state in states] == ["connected"]
 
 
 @http_transports
