@@ -61,7 +61,7 @@ from realtime.protocol.errors import (
 from realtime.protocol.facts import Fact, of_client_event
 from realtime.protocol.messages import User, encode_error, encode_event
 from realtime.protocol.names import Kind, is_cache_channel, kind_of
-from realtime.sockets import LAST_WORD_SECONDS, Socket, abort_of
+from realtime.sockets import LAST_WORD_SECONDS, Socket, abort_of, frame_writer_of
 from realtime.webhooks import facts
 
 logger = logging.getLogger(__name__)
@@ -138,6 +138,7 @@ class PusherConsumer(AsyncConsumer):
             backlog_chars=app.limits.backlog_chars,
             drop=task.cancel if task is not None else lambda: None,
             abort=abort_of(self._scope),
+            write_frame=frame_writer_of(self._scope),
         )
         self._user_id: str | None = None
         self._shown: dict[str, str] = {}

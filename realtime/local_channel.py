@@ -9,6 +9,7 @@ from realtime.last_events import Kept
 from realtime.layer import Envelope
 from realtime.protocol.attendance import Announcement, Attendance, Heard, View
 from realtime.protocol.errors import OverCapacity
+from realtime.protocol.frames import encode_text
 from realtime.protocol.messages import encode_member_removed
 from realtime.sockets import Socket
 
@@ -79,9 +80,10 @@ class LocalChannel:
             told = self._deliver_kept(envelope, envelope.kept_at)
         else:
             text, except_socket_id = envelope.text, envelope.except_socket_id
+            frame = encode_text(text)
             for socket_id, socket in self.sockets.items():
                 if socket_id != except_socket_id:
-                    socket.push(text)
+                    socket.push(text, frame)
             # All at once: what is done for each subscriber is paid a thousand times.
             excepted = except_socket_id is not None and except_socket_id in self.sockets
             told = len(self.sockets) - excepted

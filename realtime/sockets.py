@@ -14,6 +14,7 @@ from realtime import metrics
 from realtime.logs import OncePerSecond
 from realtime.protocol.connection import close_reason
 from realtime.protocol.errors import Fatal, OverCapacity
+from realtime.protocol.frames import encode_text
 from realtime.protocol.messages import encode_error
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,10 @@ logger.addFilter(OncePerSecond())
 
 ABORT: Final = "realtime.abort"
 """ASGI extension of ours: ``scope["extensions"][ABORT]["abort"]()`` ends the connection."""
+
+FRAMES: Final = "realtime.frames"
+"""ASGI extension of ours: ``scope["extensions"][FRAMES]["write"](frame)`` writes a frame of
+WebSocket at once, or returns ``False`` where that is not possible now."""
 
 LAST_WORD_SECONDS: Final = 1
 """Ours: how long a peer that was dropped for not reading may take to read why."""
@@ -33,6 +38,7 @@ FIRST_LIBRARY_CODE: Final = 3000
 """RFC 6455, 7.4.2: codes below are for the protocol itself."""
 
 Sender = Callable[[dict[str, Any]], Awaitable[None]]
+FrameWriter = Callable[[bytes], bool]
 
 
 def abort_of(scope: Any) -> Callable[[], object]:  # Any: ASGI
@@ -42,8 +48,17 @@ def abort_of(scope: Any) -> Callable[[], object]:  # Any: ASGI
     return abort
 
 
+def frame_writer_of(scope: Any) -> FrameWriter | None:  # Any: ASGI
+    """What writes frames on the connection of *scope*, if the server has such."""
+    offered = (scope.get("extensions") or {}).get(FRAMES, {})
+    write: FrameWriter | None = offered.get("write")
+    return write
+
+
 class Socket:
     """A queue and a short-lived task in front of ASGI's ``send``.
+
+    With a *write_frame* they are only needed while the peer reads too slowly.
 
     Args:
         send: ASGI's ``send`` of the connection; it may wait for as long as the peer likes.
@@ -51,6 +66,7 @@ class Socket:
         drop: called once, when it is; must not raise.  The connection is over by then.
         abort: ends the TCP connection at once; called ``LAST_WORD_SECONDS`` after *drop*,
             because a server waits for ever to send the rest to a peer that does not read.
+        write_frame: writes a frame past ASGI; ``False`` if it would have to wait.
     """
 
     __slots__ = (
@@ -63,6 +79,7 @@ class Socket:
         "_send",
         "_unsent",
         "_waiting",
+        "_write_frame",
         "_writer",
         "app_id",
         "dropped",
@@ -78,6 +95,7 @@ class Socket:
         backlog_chars: int,
         drop: Callable[[], object],
         abort: Callable[[], object] = lambda: None,
+        write_frame: FrameWriter | None = None,
     ) -> None:
         self.app_id = app_id
         self.socket_id = socket_id
@@ -85,6 +103,7 @@ class Socket:
         self._backlog_chars = backlog_chars
         self._drop = drop
         self._abort = abort
+        self._write_frame = write_frame
         self._unsent = 0
         self._waiting: deque[str] = deque()
         self._writer: asyncio.Task[None] | None = None
@@ -95,9 +114,19 @@ class Socket:
         self.dropped = False
         """Whether the peer was given up because it does not read."""
 
-    def push(self, text: str) -> None:
-        """Queue one text frame; never waits, never raises."""
+    def push(self, text: str, frame: bytes | None = None) -> None:
+        """Send one message, behind those before it; never waits, never raises.
+
+        Args:
+            frame: *text* as ``encode_text`` has it, where it goes to many sockets.
+        """
         if self._over:
+            return
+        if (
+            self._write_frame is not None
+            and self._writer is None  # nothing overtakes what waits for it
+            and self._write_frame(frame or encode_text(text))
+        ):
             return
         self._unsent += len(text)
         if self._unsent > self._backlog_chars:

@@ -262,3 +262,80 @@ async def test_a_peer_that_leaves_during_the_close_is_not_slow(monkeypatch, coun
 
     assert not gone.drops
     assert counted("over_capacity", "slow_reader") == 1
+
+
+# ---- a server that takes frames -------------------------------------------------------------
+
+
+class Wire:
+    """A connection that takes frames while it has room, and the messages behind them."""
+
+    def __init__(self, *, has_room=True):
+        self.has_room = has_room
+        self.out = []
+        self._reads = asyncio.Event()
+        self.socket = Socket(
+            *("3", "1.1", self._send),
+            backlog_chars=100,
+            drop=lambda: None,
+            write_frame=self._write,
+        )
+
+    def _write(self, frame):
+        if self.has_room:
+            self.out.append(frame)
+        return self.has_room
+
+    async def _send(self, message):
+        await self._reads.wait()
+        self.out.append(message.get("text") or message["code"])
+
+    def read(self):
+        self.has_room = True
+        self._reads.set()
+
+
+async def test_a_frame_is_written_at_once_and_without_a_task():
+    wire, before = Wire(), len(asyncio.all_tasks())
+
+    wire.socket.push("a")
+    wire.socket.push("b", b"a frame of b")
+
+    assert wire.out == [b"\x81\x01a", b"a frame of b"]
+    assert len(asyncio.all_tasks()) == before
+
+
+async def test_no_frame_overtakes_what_had_to_wait():
+    wire = Wire(has_room=False)
+    wire.socket.push("a")
+    wire.has_room = True
+    wire.socket.push("b")
+    await asyncio.sleep(0)
+    assert wire.out == []
+
+    wire.read()
+    await until(lambda: len(wire.out) == 2)
+    await until(lambda: wire.socket._writer is None)
+    wire.socket.push("c")
+
+    assert wire.out == ["a", "b", b"\x81\x01c"]
+
+
+async def test_a_close_comes_behind_the_frames():
+    wire = Wire()
+    wire.read()
+
+    wire.socket.push("a")
+    wire.socket.close(4009, "why")
+    wire.socket.push("b")
+    await until(lambda: len(wire.out) == 2)
+
+    assert wire.out == [b"\x81\x01a", 4009]
+
+
+async def test_a_peer_that_has_no_room_for_frames_is_dropped_like_any_other():
+    wire = Wire(has_room=False)
+
+    wire.socket.push("x" * 101)
+
+    assert wire.socket.dropped

@@ -17,9 +17,10 @@ from django.conf import settings as django_settings
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Close, CloseCode, Frame
+from websockets.protocol import OPEN
 
 from realtime import conf, metrics
-from realtime.sockets import ABORT, LAST_WORD_SECONDS
+from realtime.sockets import ABORT, FRAMES, LAST_WORD_SECONDS
 
 PIECE_BYTES: Final = 4_096
 """Ours: parsed at once; empty messages of so many bytes become 200 kB of objects at most."""
@@ -200,7 +201,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     """WebSockets of which nothing piles up, and which can be got rid of.
 
     ``scope["extensions"]["realtime.abort"]["abort"]`` ends the TCP connection at once, for
-    an application whose peer does not read.
+    an application whose peer does not read.  ``scope["extensions"]["realtime.frames"]["write"]``
+    is ``write_frame``, where messages are not compressed.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:  # Any: whatever uvicorn passes
@@ -265,6 +267,19 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         else:
             self.conn.data_to_send()
 
+    # ---- what goes out --------------------------------------------------------------
+
+    def write_frame(self, frame: bytes) -> bool:
+        """Write a frame behind all that was sent; ``False`` if it would have to wait, or never
+        goes out, and ``send`` has to say so.
+
+        Writes of one turn of uvloop leave the process with one call of the system.
+        """
+        if self.conn.state is not OPEN or not self.writable.is_set() or self.transport.is_closing():
+            return False
+        self.transport.write(frame)
+        return True
+
     # ---- the end --------------------------------------------------------------------
 
     def handle_parser_exception(self) -> None:
@@ -292,6 +307,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
         """Offer the way out to the application, and take it when a peer outlives that."""
         self.scope["extensions"][ABORT] = {"abort": self.abort}
+        if not self.conn.extensions:
+            self.scope["extensions"][FRAMES] = {"write": self.write_frame}
         try:
             await super().run_asgi()
         finally:

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import pytest
 import uvicorn
 
+from realtime.protocol.frames import encode_text
 from realtime.servers import uvicorn as bounds
 from realtime.servers.uvicorn import (
     KERNEL_BYTES,
@@ -15,7 +16,7 @@ from realtime.servers.uvicorn import (
     HTTPProtocol,
     WebSocketProtocol,
 )
-from realtime.sockets import ABORT
+from realtime.sockets import ABORT, FRAMES
 from tests.chaos.websocket import CLOSE, PING, TEXT, frame, upgrade
 from tests.conftest import soon, until
 
@@ -630,6 +631,88 @@ async def test_a_client_that_does_not_read_its_response_loses_its_connection():
             await soon(peer.reader.read())
 
 
+# ---- frames ------------------------------------------------------------------------------
+
+
+async def test_frames_and_messages_keep_their_order():
+    written = []
+
+    async def mix(scope, receive, send):
+        write = scope["extensions"][FRAMES]["write"]
+        written.append(write(encode_text("too early")))
+        await receive()
+        await send({"type": "websocket.accept"})
+        written.append(write(encode_text("1")))
+        await send({"type": "websocket.send", "text": "2"})
+        written.append(write(encode_text("3")))
+        await send({"type": "websocket.close", "code": 4009, "reason": "why"})
+        written.append(write(encode_text("too late")))
+
+    async with serving(mix) as site:
+        peer = await site.open_websocket()
+
+        told = await peer.read_to_the_end()
+
+    assert told == b"\x81\x011\x81\x012\x81\x013\x88\x05\x0f\xa9why"
+    assert written == [False, True, True, False]
+
+
+async def test_a_frame_waits_for_a_peer_that_has_no_room():
+    written = []
+
+    async def flood(scope, receive, send):
+        write = scope["extensions"][FRAMES]["write"]
+        await receive()
+        await send({"type": "websocket.accept"})
+        protocol = write.__self__
+        squeeze(protocol)
+        while write(encode_text("x" * 1_024)):
+            written.append(1_024)
+        written.append("stop")
+        await receive()
+
+    async with serving(flood) as site:
+        peer = await site.open_websocket(receive_buffer=4_096)
+        peer.writer.transport.pause_reading()
+        await until(lambda: written[-1:] == ["stop"])
+
+    assert sum(written[:-1]) < 2 * (KERNEL_BYTES + UNSENT_BYTES)
+
+
+async def test_a_connection_that_was_lost_takes_no_frame():
+    written = []
+
+    async def stay(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        written.append(scope["extensions"][FRAMES]["write"](b""))
+
+    async with serving(stay) as site:
+        peer = await site.open_websocket()
+        peer.leave()
+        await until(lambda: written)
+
+    assert written == [False]
+
+
+async def test_compressed_messages_go_through_the_server():
+    offered = []
+
+    async def look(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        offered.append(FRAMES in scope["extensions"])
+
+    async with serving(look) as site:
+        peer = await site.connect()
+        peer.send(upgrade("/", "Sec-WebSocket-Extensions: permessage-deflate"))
+        assert b"permessage-deflate" in await peer.read_until(b"\r\n\r\n")
+        await until(lambda: offered)
+
+    assert offered == [False]
+
+
 MISSING = object()
 OVERRIDDEN = {
     HTTPProtocol: {
@@ -651,6 +734,7 @@ READ = {
         *("transport", "loop", "disconnected", "read_paused", "frames", "queue", "close_timeout"),
         *("writable.is_set", "conn.fail", "conn.data_to_send", "conn.close_sent", "close_timer"),
         *("conn.handshake_exc", "handshake_initiated", "handshake_complete", "close_sent"),
+        *("conn.state", "conn.extensions"),
     },
 }
 
@@ -676,4 +760,4 @@ async def test_uvicorn_still_has_what_we_build_on(ours):
         f" on which realtime.servers.uvicorn builds; see ADR 0014"
     )
     known = {name for name in vars(ours) if not name.startswith("_")}
-    assert known - {"abort"} == OVERRIDDEN[ours]
+    assert known - {"abort", "write_frame"} == OVERRIDDEN[ours]

@@ -1,0 +1,30 @@
+"""Frames of WebSocket, as a server sends them.
+
+Source: RFC 6455, 5.2.
+"""
+
+from typing import Final
+
+_TEXT: Final = 0x81
+"""The last fragment of a message of text."""
+
+_SHORT: Final = 125
+_MEDIUM: Final = 0xFFFF
+
+
+def encode_text(text: str) -> bytes:
+    """A whole message of text in one frame, unmasked.
+
+    >>> encode_text("Hi")
+    b'\\x81\\x02Hi'
+
+    Raises:
+        UnicodeEncodeError: *text* has a surrogate without its partner.
+    """
+    payload = text.encode()
+    size = len(payload)
+    if size <= _SHORT:
+        return bytes((_TEXT, size)) + payload
+    if size <= _MEDIUM:
+        return bytes((_TEXT, 126)) + size.to_bytes(2) + payload
+    return bytes((_TEXT, 127)) + size.to_bytes(8) + payload
