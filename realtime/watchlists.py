@@ -138,7 +138,7 @@ class _Ear(Socket):
         """Hear nothing more."""
         hub.current().leave(self.app_id, Member.ONLINE, self)
 
-    def push(self, text: str) -> None:
+    def push(self, text: str, frame: bytes | None = None) -> None:
         """Take the news instead of sending it to a client."""
         user_id, version, online = json.loads(text)
         self._watchlists.hear(self.app_id, user_id, version, online=online)
