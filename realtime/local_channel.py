@@ -104,11 +104,14 @@ class LocalChannel:
         told = 0
         wanted, own = self.attendance.hear(news)
         if wanted or own:
-            texts = {heard: [part.text for part in _told(envelope, heard)] for heard in Heard}
+            sent = {
+                heard: [(part.text, encode_text(part.text)) for part in _told(envelope, heard)]
+                for heard in Heard
+            }
             for socket_id, socket in self.sockets.items():
                 if socket_id != envelope.except_socket_id:
-                    for text in texts[own.get(socket_id, wanted)]:
-                        socket.push(text)
+                    for text, frame in sent[own.get(socket_id, wanted)]:
+                        socket.push(text, frame)
                         told += 1
         return told
 
