@@ -31,7 +31,7 @@ COUNTERS: Final = {
     "connections_closed": Counter(
         "Connections closed by this process after the greeting, by close code.",
         "code",
-        ("1003", "1008", "1009", "1011", "4009", "4100", "4200", "4201"),
+        ("1003", "1008", "1009", "1011", "4001", "4003", "4009", "4100", "4200", "4201"),
     ),
     "over_capacity": Counter(
         "Why a connection was refused or closed with 4100.",

@@ -38,22 +38,24 @@ async def private(client, key, secret):
     return (await client.event())[0]
 
 
-async def test_a_disabled_app_loses_its_connections(connect, save):
+async def test_a_disabled_app_loses_its_connections(connect, save, counted):
     client = await connect(PATH.format("key-9"))
 
     await save(enabled=False)
 
     assert (await client.event())[1]["code"] == 4003
     assert await client.closed() == (4003, "Application disabled")
+    assert counted("connections_closed", "4003") == 1
 
 
-async def test_a_deleted_app_loses_its_connections(connect, row):
+async def test_a_deleted_app_loses_its_connections(connect, row, counted):
     client = await connect(PATH.format("key-9"))
 
     await Application.objects.filter(pk=row.pk).adelete()
 
     assert (await client.event())[1]["code"] == 4001
     assert (await client.closed())[0] == 4001
+    assert counted("connections_closed", "4001") == 1
 
 
 async def test_a_rotated_key_counts_for_open_connections(connect, save):

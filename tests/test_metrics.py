@@ -9,7 +9,7 @@ import pytest
 import realtime
 from realtime import metrics
 from realtime.metrics import COUNTERS
-from realtime.protocol.errors import Fatal, OverCapacity, PleaseReconnect, PongTimeout
+from realtime.protocol.errors import Fatal, PleaseReconnect, PongTimeout
 
 PACKAGE = Path(realtime.__file__).parent
 
@@ -92,12 +92,29 @@ def subclasses(kind):
 
 def test_every_close_code_has_a_counter():
     codes = {str(kind.code) for kind in subclasses(Fatal)}
-    refused, closed = (set(COUNTERS[f"connections_{how}"].values) for how in ("refused", "closed"))
     later = {str(kind.code) for kind in (PleaseReconnect, PongTimeout)}
 
-    assert codes - later == refused
-    assert later | {str(OverCapacity.code)} <= closed
-    assert codes <= refused | closed
+    assert codes - later == set(COUNTERS["connections_refused"].values)
+
+
+def codes_that_end_a_connection():
+    """Of the errors with which an open connection ends, and of closes that have no error."""
+    codes = {kind.__name__: kind.code for kind in subclasses(Fatal)}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            name, first = ast.unparse(node.func), node.args[0]
+            if name.endswith((".end", "._fail")) and isinstance(first, ast.Call):
+                yield codes[ast.unparse(first.func)]
+            elif name.endswith((".close", "Close")) and isinstance(first, ast.Constant):
+                yield first.value
+
+
+def test_every_code_that_ends_a_connection_has_a_counter():
+    codes = {str(code) for code in codes_that_end_a_connection()}
+
+    assert codes == set(COUNTERS["connections_closed"].values)
 
 
 @pytest.mark.parametrize(
