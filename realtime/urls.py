@@ -1,7 +1,7 @@
 """URLs to include at the root of a site, or below a prefix.
 
-None ends with a slash and none redirects: server libraries follow no redirect, and one
-would spoil the signature.
+None ends with a slash and none redirects, to a login page neither: server libraries follow no
+redirect, and one would spoil the signature.  Every view decides by itself who may call it.
 """
 
 from django.urls import path, re_path

@@ -1,6 +1,9 @@
 """URLs to include at the root of a site, or below a prefix."""
 
 import pytest
+from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.contrib.auth.models import AnonymousUser
+from django.test import RequestFactory
 from django.urls import resolve, reverse
 
 from realtime.api import (
@@ -90,3 +93,20 @@ def test_no_path_is_left_out_here():
 @pytest.mark.parametrize("path", ["/apps/", "/apps/3", "/apps/3/events/", "/apps/3/a/b/c"])
 def test_everything_else_below_apps_is_not_found(path):
     assert resolve(path).func.view_class is views.NotFoundView
+
+
+@pytest.mark.parametrize("path", [*(path for _, _, path, _ in PATHS), "/apps/3"])
+def test_a_site_that_wants_a_login_everywhere_redirects_none(path):
+    request = RequestFactory().get(path)
+    request.user = AnonymousUser()
+    middleware = LoginRequiredMiddleware(lambda _: None)
+
+    assert middleware.process_view(request, resolve(path).func, (), {}) is None
+
+
+def test_a_load_balancer_needs_no_login(client, settings):
+    middleware = "django.contrib.auth.middleware.LoginRequiredMiddleware"
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, middleware]
+
+    assert client.get("/realtime/up").json() == {"up": True}
+    assert client.get("/favicon.ico").url.endswith("?next=/favicon.ico")

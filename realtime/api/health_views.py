@@ -5,6 +5,7 @@ Nothing is told but yes and no, so both may be open to anybody.
 
 import asyncio
 
+from django.contrib.auth.decorators import login_not_required
 from django.db import DatabaseError, InterfaceError, connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
@@ -16,12 +17,14 @@ from realtime.layer import PublishFailed
 from realtime.presence import ledger
 
 
+@login_not_required
 @require_safe
 def up(request: HttpRequest) -> JsonResponse:
     """``GET /realtime/up``: 200 as long as the process answers at all."""
     return JsonResponse({"up": True})
 
 
+@login_not_required
 @require_safe
 async def ready(request: HttpRequest) -> JsonResponse:
     """``GET /realtime/ready``: 200 if clients and API calls may be sent here, else 503."""

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
@@ -20,6 +21,7 @@ MOST_WAITING: Final = 10_000
 """Ours: how far durable events that wait are counted; more is as bad, and takes longer."""
 
 
+@login_not_required
 @never_cache
 @require_safe
 async def metrics(request: HttpRequest) -> HttpResponse:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings as django_settings
+from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
@@ -15,12 +16,14 @@ from realtime.api.views import text_response
 METHODS = ("get", "post", "patch", "delete")
 
 
+@login_not_required
 @require_safe
 def document(request: HttpRequest) -> HttpResponse:
     """``GET /realtime/openapi.json``"""
     return _answer(request, JsonResponse)
 
 
+@login_not_required
 @require_safe
 def page(request: HttpRequest) -> HttpResponse:
     """``GET /realtime/docs``: the same as a page without scripts, for any content policy."""

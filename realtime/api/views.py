@@ -6,6 +6,7 @@ Source: Pusher docs, "HTTP API reference".
 import logging
 from typing import Any, cast
 
+from django.contrib.auth.decorators import login_not_required
 from django.db import DatabaseError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -251,7 +252,7 @@ class UserView(PusherView):
         return Response({})
 
 
-@method_decorator(csrf_exempt, name="dispatch")
+@method_decorator([login_not_required, csrf_exempt], name="dispatch")
 class NotFoundView(View):
     """Every other path below ``/apps/``: 404 and never a redirect to one with a slash."""
 
