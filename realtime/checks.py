@@ -219,7 +219,7 @@ def check_metrics(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
     return [
         Error(
             "METRICS_TOKEN or METRICS_STAFF is set, and prometheus-client is not installed.",
-            hint=f"Run pip install 'django-realtime-server[prometheus]'. {DOCS}",
+            hint=f"Install the extra 'prometheus' of this package. {DOCS}",
             id="realtime.E010",
         )
     ]

@@ -34,7 +34,7 @@ def encrypt(app: App, channel: str, text: str) -> str:
         from nacl.secret import SecretBox
     except ImportError:
         raise ImproperlyConfigured(
-            "Encrypted channels need PyNaCl: pip install 'django-realtime-server[encryption]'"
+            "Encrypted channels need PyNaCl: install the extra 'encryption'"
         ) from None
     sealed = SecretBox(_key(app, channel)).encrypt(text.encode())
     return json.dumps(

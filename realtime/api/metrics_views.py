@@ -41,8 +41,7 @@ async def metrics(request: HttpRequest) -> HttpResponse:
         from realtime import prometheus
     except ModuleNotFoundError as error:
         raise ImproperlyConfigured(
-            "Metrics need the package prometheus-client: pip install"
-            " 'django-realtime-server[prometheus]'"
+            "Metrics need the package prometheus-client: install the extra 'prometheus'"
         ) from error
     backlog = await _backlogs.current().ask()
     body, content_type = prometheus.expose(request.headers.get("Accept", ""), backlog)

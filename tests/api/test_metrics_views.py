@@ -98,7 +98,7 @@ async def test_without_the_package_the_error_names_it(process, configure, monkey
 
     monkeypatch.setattr(builtins, "__import__", without)
 
-    with pytest.raises(ImproperlyConfigured, match=r"django-realtime-server\[prometheus\]"):
+    with pytest.raises(ImproperlyConfigured, match=r"the extra 'prometheus'"):
         await get("Bearer s3cret")
 
 
