@@ -57,7 +57,7 @@ class View:
         self.users = None
         """``None`` until its subscription is confirmed."""
 
-    def push(self, text):
+    def push(self, text, frame=None):
         frame = json.loads(text)
         user = json.loads(frame["data"])["user_id"]
         if frame["event"] == "pusher_internal:member_added":
