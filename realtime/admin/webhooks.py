@@ -1,9 +1,10 @@
 """Who is told what happens in the apps, and how the telling went."""
 
-from typing import Any
+from datetime import datetime
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.utils import display_for_value
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -15,6 +16,8 @@ from realtime.admin.base import ModelAdmin, ModelForm, ReadOnlyAdmin
 from realtime.models import WebhookDelivery, WebhookEndpoint
 from realtime.protocol.app import WEBHOOK_KINDS
 from realtime.webhooks import deliveries
+
+STYLE = {"all": ["realtime/admin.css"]}
 
 
 class EndpointForm(ModelForm):
@@ -42,6 +45,9 @@ class WebhookEndpointAdmin(ModelAdmin):
     list_filter = ("enabled", "app_id")
     search_fields = ("url",)
 
+    class Media:
+        css = STYLE
+
     @admin.display(description=_("kinds"))
     def told(self, endpoint: WebhookEndpoint) -> str:
         return ", ".join(map(str, endpoint.kinds))
@@ -53,15 +59,15 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
 
     list_display = (
         "created_at",
-        "url",
-        "app_id",
-        "events",
         "status",
-        "attempts",
+        "url",
         "response_status",
         "error",
+        "attempts",
         "next_try",
         "breaker",
+        "events",
+        "app_id",
     )
     list_select_related = ("queue",)
     list_filter = ("status", "app_id", "response_status", "created_at")
@@ -84,16 +90,19 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     )
     readonly_fields = fields
 
+    class Media:
+        css = STYLE
+
     @admin.display(description=_("next attempt"), ordering="next_attempt_at")
-    def next_try(self, delivery: WebhookDelivery) -> Any:
+    def next_try(self, delivery: WebhookDelivery) -> str:
         waiting = delivery.status == WebhookDelivery.Status.WAITING
-        return delivery.next_attempt_at if waiting else None
+        return _shown(delivery.next_attempt_at if waiting else None)
 
     @admin.display(description=_("breaker open until"))
-    def breaker(self, delivery: WebhookDelivery) -> Any:
+    def breaker(self, delivery: WebhookDelivery) -> str:
         """Until when nothing is sent there, because the endpoint is down."""
         waiting = delivery.status == WebhookDelivery.Status.WAITING
-        return delivery.queue.paused_until if waiting and delivery.queue.failures else None
+        return _shown(delivery.queue.paused_until if waiting and delivery.queue.failures else None)
 
     @admin.display(description=_("body"))
     def sent_body(self, delivery: WebhookDelivery) -> SafeString:
@@ -122,3 +131,8 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
                 left_out,
             )
             self.message_user(request, text % left_out, messages.WARNING)
+
+
+def _shown(when: datetime | None) -> str:
+    """As the admin shows the times of fields."""
+    return str(display_for_value(when, "-"))

@@ -7,6 +7,8 @@ from django.conf import settings as django_settings
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
 from realtime import conf
@@ -54,5 +56,17 @@ def _listed(made: dict[str, Any]) -> dict[str, Any]:
         for method in METHODS
         if method in item
     ]
-    schemes = made["components"]["securitySchemes"]
+    schemes = {
+        name: {**scheme, "description": _with_code(scheme["description"])}
+        for name, scheme in made["components"]["securitySchemes"].items()
+    }
     return {"info": made["info"], "operations": operations, "schemes": schemes}
+
+
+def _with_code(text: str) -> SafeString:
+    """What is between backticks, as code."""
+    shown = [
+        format_html("<code>{}</code>", word) if number % 2 else word
+        for number, word in enumerate(text.split("`"))
+    ]
+    return format_html_join("", "{}", ((word,) for word in shown))

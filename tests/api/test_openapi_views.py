@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from django.contrib.staticfiles import finders
 from django.test import Client
 
 DOCUMENT, PAGE = "/realtime/openapi.json", "/realtime/docs"
@@ -103,3 +104,17 @@ def test_below_a_prefix_the_document_names_it(db, configure):
     document = Client().get("/mounted/realtime/openapi.json").json()
 
     assert document["servers"] == [{"url": "/mounted"}]
+
+
+def test_the_page_shows_code_as_code_and_has_its_style(client, db, configure):
+    configure(API_DOCS="public")
+
+    page = client.get(PAGE).content.decode()
+
+    assert "<code>auth_signature</code>" in page
+    assert "`" not in page[page.index("<h2>Authentication") : page.index("<nav>")]
+    assert finders.find("realtime/docs.css")
+    assert "realtime/docs.css" in page
+    anchors, targets = re.findall(r'href="#(\w+)"', page), re.findall(r'<h2 id="(\w+)"', page)
+    assert anchors == targets
+    assert len(set(targets)) == len(targets) > 15
