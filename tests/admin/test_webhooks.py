@@ -133,17 +133,16 @@ def test_deliveries_are_only_read(admin_client, made):
 def test_an_endpoint_that_is_down_is_shown_as_such(made):
     client, until = staff(), timezone.now() + timedelta(days=400)
     waiting = f"{DELIVERIES}{made['waiting'].pk}/change/"
-    # Each page has its own format.
-    shown = {DELIVERIES: date_format(timezone.localtime(until)), waiting: f"{until:%Y-%m-%d}"}
+    moment = date_format(timezone.localtime(until))
     WebhookQueue.objects.update(paused_until=until)
-    for path, moment in shown.items():
+    for path in (DELIVERIES, waiting):
         page = client.get(path).content.decode()
         assert "reaker open until" in page
         assert moment not in page
 
     WebhookQueue.objects.update(failures=1)
 
-    for path, moment in shown.items():
+    for path in (DELIVERIES, waiting):
         assert client.get(path).content.decode().count(moment) == 1  # the one that waits
 
 
