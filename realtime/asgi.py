@@ -24,6 +24,7 @@ class Application:
         # Only now: the routes import models, which need the apps to be loaded.
         from channels.routing import URLRouter
 
+        from realtime.api.express import Express
         from realtime.fallback.application import Fallback, is_fallback
         from realtime.lifespan import lifespan, prepare
         from realtime.routing import websocket_urlpatterns
@@ -31,6 +32,7 @@ class Application:
         self._lifespan, self._prepare = lifespan, prepare
         self._websocket = URLRouter(websocket_urlpatterns)
         self._fallback, self._is_fallback = Fallback(), is_fallback
+        self._express = Express(self._django)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -43,7 +45,8 @@ class Application:
                 await self._fallback(scope, receive, send)
             case _:
                 self._prepare()  # for servers that announce no start, such as Daphne
-                await self._django(scope, receive, send)
+                answers = self._express if self._express.takes(scope) else self._django
+                await answers(scope, receive, send)
 
 
 def get_asgi_application() -> Application:

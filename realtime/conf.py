@@ -161,6 +161,8 @@ class Settings:
     """Ours: presence changes written in one transaction at most."""
     api_body_bytes: int = 1_048_576
     """Ours: largest request body of the HTTP API; ten events of 10 kB, escaped, fit."""
+    api_express: bool = True
+    """Whether events of the HTTP API pass by the middleware of the site."""
 
     # Held by realtime.servers, for all apps.
     head_seconds: float = 5

@@ -229,13 +229,18 @@ def _send(envelopes: Sequence[Envelope], using: str | None, *, durable: bool) ->
         send_now(envelopes)
 
 
+async def asend_now(envelopes: Sequence[Envelope], *, source: str = "trigger") -> None:
+    """``send_now`` for coroutines."""
+    envelopes = last_events.stamped(envelopes)
+    await last_events.akeep(envelopes)
+    await layer.publish(envelopes, source=source)
+
+
 async def _asend(envelopes: Sequence[Envelope], *, durable: bool) -> None:
     if durable:
         await database_sync_to_async(outbox.add)(envelopes)
     else:
-        envelopes = last_events.stamped(envelopes)
-        await last_events.akeep(envelopes)
-        await layer.publish(envelopes)
+        await asend_now(envelopes)
 
 
 @functools.cache

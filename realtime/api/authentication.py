@@ -64,7 +64,7 @@ class PusherSignature(BaseAuthentication):
             verify_request(
                 app,
                 method=str(request.method),
-                paths=_spellings(request),
+                paths=_spellings_of(request),
                 query=query,
                 body=body,
                 now=time.time(),
@@ -104,12 +104,18 @@ def _uri_of_wsgi(request: Request) -> str:
     return str(request.META.get("RAW_URI") or request.META.get("REQUEST_URI") or "")
 
 
-def _spellings(request: Request) -> list[str]:
-    """The paths a library may have signed: as sent or decoded, with or without our prefix."""
-    decoded = request._request.path
+def _spellings_of(request: Request) -> list[str]:
     scope = getattr(request._request, "scope", {})
-    sent = scope.get("raw_path") or _uri_of_wsgi(request)
-    raw = (sent.decode("latin-1") if isinstance(sent, bytes) else str(sent)).partition("?")[0]
+    return spellings(request._request.path, scope.get("raw_path") or _uri_of_wsgi(request))
+
+
+def spellings(decoded: str, sent: bytes | str) -> list[str]:
+    """The paths a library may have signed: as sent or decoded, with or without our prefix.
+
+    Args:
+        sent: as it came over the wire, if that is known.
+    """
+    raw = (sent.decode("latin-1") if isinstance(sent, bytes) else sent).partition("?")[0]
     paths = [raw, decoded, unquote(raw), quote(decoded, safe="/=@,;"), quote(decoded, safe="/")]
     paths = [path for path in paths if path]
     for path in tuple(paths):

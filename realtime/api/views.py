@@ -22,6 +22,7 @@ from rest_framework.views import APIView
 
 from realtime import metrics, moderation, profiles, queries, triggers
 from realtime.api.authentication import AppCaller, PayloadTooLarge, PusherSignature
+from realtime.api.events import Asked, attributes_in, read_batch, read_event
 from realtime.api.throttling import TooManyEvents, spend
 from realtime.layer import PublishFailed
 from realtime.logs import OncePerSecond
@@ -129,23 +130,9 @@ class EventsView(PusherView):
 
     def post(self, request: Request, **_: str) -> Response:
         """Send one event to up to a hundred channels."""
-        body = self.body()
-        channels = _channels(body)
-        attributes = _attributes(_optional_text(body, "info"))
-        wanted = dict.fromkeys(channels, attributes) if attributes else {}
-        envelopes = triggers.encode(
-            self.app,
-            channels,
-            _text_parameter(body, "name"),
-            _text_parameter(body, "data"),
-            _optional_text(body, "socket_id"),
-        )
-        queries.check_attributes(attributes)
-        spend(self.app, len(envelopes))
-        # Counted before sending: a failure after it would ask the caller to send once more.
-        answer = {"channels": queries.attributes_of(self.app, wanted)} if wanted else {}
-        triggers.send_now(envelopes, source="api")
-        return Response(answer)
+        asked = read_event(self.app, self.body())
+        counts = _send(self.app, asked)
+        return Response({"channels": counts} if counts else {})
 
 
 class BatchEventsView(PusherView):
@@ -153,38 +140,15 @@ class BatchEventsView(PusherView):
 
     def post(self, request: Request, **_: str) -> Response:
         """Send up to ten events, in order; all are checked before the first is sent."""
-        items = self.body().get("batch")
-        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise ParseError("Expected batch parameter to be an array of objects")
-        batch = [
-            {
-                "channel": _text_parameter(item, "channel"),
-                "name": _text_parameter(item, "name"),
-                "data": _text_parameter(item, "data"),
-                "socket_id": _optional_text(item, "socket_id"),
-            }
-            for item in items
+        asked = read_batch(self.app, self.body())
+        counts = _send(self.app, asked)
+        if not counts:
+            return Response({})
+        told = [
+            {name: n for name, n in counts[channel].items() if name in names}
+            for channel, names in asked.items
         ]
-        attributes = [_attributes(_optional_text(item, "info")) for item in items]
-        envelopes = triggers.encode_batch(self.app, batch)
-        for wanted in attributes:
-            queries.check_attributes(wanted)
-        spend(self.app, len(envelopes))
-        answer = {"batch": self._counts(batch, attributes)} if any(attributes) else {}
-        triggers.send_now(envelopes, source="api")
-        return Response(answer)
-
-    def _counts(
-        self, batch: list[dict[str, str | None]], attributes: list[set[str]]
-    ) -> list[dict[str, int]]:
-        wanted: dict[str, set[str]] = {}
-        for item, names in zip(batch, attributes, strict=True):
-            wanted.setdefault(str(item["channel"]), set()).update(names)
-        counts = queries.attributes_of(self.app, wanted)
-        return [
-            {name: n for name, n in counts[str(item["channel"])].items() if name in names}
-            for item, names in zip(batch, attributes, strict=True)
-        ]
+        return Response({"batch": told})
 
 
 class ChannelsView(PusherView):
@@ -195,7 +159,7 @@ class ChannelsView(PusherView):
         return Response(
             queries.channels_info(
                 self.parameter("filter_by_prefix"),
-                _attributes(self.parameter("info")),
+                attributes_in(self.parameter("info")),
                 app_id=self.app.id,
             )
         )
@@ -206,7 +170,7 @@ class ChannelView(PusherView):
 
     def get(self, request: Request, channel: str, **_: str) -> Response:
         """One channel; an unknown one is merely not occupied."""
-        attributes = _attributes(self.parameter("info"))
+        attributes = attributes_in(self.parameter("info"))
         return Response(queries.channel_info(channel, attributes, app_id=self.app.id))
 
 
@@ -276,30 +240,10 @@ def _query_parameters(query: list[tuple[str, str]]) -> dict[str, Any]:
     return parameters
 
 
-def _channels(body: dict[str, Any]) -> list[str]:
-    """``channels`` or, where it is missing, ``channel``."""
-    channels = body.get("channels")
-    if channels is None:
-        if "channel" not in body:
-            raise ParseError("Missing required parameter: channels")
-        return [_text_parameter(body, "channel")]
-    if not isinstance(channels, list) or not all(isinstance(name, str) for name in channels):
-        raise ParseError("Expected channels parameter to be an array of strings")
-    return channels
-
-
-def _text_parameter(body: dict[str, Any], name: str) -> str:
-    value = body.get(name)
-    if value is None:
-        raise ParseError(f"Missing required parameter: {name}")
-    if not isinstance(value, str):
-        raise ParseError(f"Expected {name} parameter to be a string")
-    return value
-
-
-def _optional_text(body: dict[str, Any], name: str) -> str | None:
-    return None if body.get(name) is None else _text_parameter(body, name)
-
-
-def _attributes(info: str | None) -> set[str]:
-    return {name.strip() for name in (info or "").split(",") if name.strip()}
+def _send(app: App, asked: Asked) -> dict[str, dict[str, Any]]:
+    """Send events; return what is to be told of their channels."""
+    spend(app, len(asked.envelopes))
+    # Counted before sending: a failure after it would ask the caller to send once more.
+    counts = queries.attributes_of(app, asked.wanted) if asked.wanted else {}
+    triggers.send_now(asked.envelopes, source="api")
+    return counts

@@ -631,6 +631,37 @@ async def test_a_client_that_does_not_read_its_response_loses_its_connection():
             await soon(peer.reader.read())
 
 
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_small_writes_are_not_held_back_on_an_inherited_socket(kind):
+    """uvicorn takes it for one of Unix, of which the loop knows no such option."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(
+            echo,
+            fd=listener.fileno(),
+            http=HTTPProtocol,
+            ws=WebSocketProtocol,
+            lifespan="off",
+            log_config=None,
+            timeout_graceful_shutdown=1,
+        )
+        server = uvicorn.Server(config)
+        running = asyncio.ensure_future(server.serve())
+        await until(lambda: server.started)
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        if kind == "websocket":
+            writer.write(upgrade("/"))
+            await soon(reader.readuntil(b"\r\n\r\n"))
+        await until(lambda: server.server_state.connections)
+        [protocol] = server.server_state.connections
+        connection = protocol.transport.get_extra_info("socket")
+
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+        writer.transport.abort()
+        server.should_exit = True
+        await soon(running)
+
+
 # ---- frames ------------------------------------------------------------------------------
 
 
