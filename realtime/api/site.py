@@ -12,11 +12,11 @@ from rest_framework.authentication import (
 )
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from realtime import conf
+from realtime.api.renderers import EscapingJSONRenderer
 from realtime.protocol.errors import BadMessage
 from realtime.protocol.messages import load_json
 
@@ -65,7 +65,7 @@ class SiteView(APIView):
     the login page and take that for the answer.
     """
 
-    renderer_classes = (JSONRenderer,)
+    renderer_classes = (EscapingJSONRenderer,)
     metadata_class = None
     session_class: type[SessionAuthentication] = SessionAuthentication
 

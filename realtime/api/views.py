@@ -15,7 +15,6 @@ from django.utils.log import log_response
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import APIException, NotFound, ParseError
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -23,6 +22,7 @@ from rest_framework.views import APIView
 from realtime import metrics, moderation, profiles, queries, triggers
 from realtime.api.authentication import AppCaller, PayloadTooLarge, PusherSignature
 from realtime.api.events import Asked, attributes_in, read_batch, read_event
+from realtime.api.renderers import EscapingJSONRenderer
 from realtime.api.throttling import TooManyEvents, spend
 from realtime.layer import PublishFailed
 from realtime.logs import OncePerSecond
@@ -50,7 +50,7 @@ class PusherView(APIView):
     permission_classes = ()
     throttle_classes = ()
     parser_classes = ()
-    renderer_classes = (JSONRenderer,)
+    renderer_classes = (EscapingJSONRenderer,)
     metadata_class = None
 
     @property
@@ -64,7 +64,7 @@ class PusherView(APIView):
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
         """Answer JSON whatever the caller accepts: libraries disagree in what they send."""
-        return JSONRenderer(), JSONRenderer.media_type
+        return EscapingJSONRenderer(), EscapingJSONRenderer.media_type
 
     @property
     def raw_body(self) -> bytes:
