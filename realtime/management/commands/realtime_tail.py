@@ -100,7 +100,7 @@ class Command(BaseCommand):
             time.strftime("%H:%M:%S"),
             str(message.get("channel", "-")),
             str(message["event"]),
-            f"{len(text.encode())} bytes",
+            f"{len(text.encode('utf-8', 'surrogatepass'))} bytes",
             *([text] if with_data else []),
         ]
         self.stdout.write("  ".join(map(terminal.printable, line)))

@@ -1,7 +1,7 @@
 """The command that prints events as they come."""
 
 import json
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -45,6 +45,16 @@ def test_data_is_printed_where_it_is_asked_for_and_harmless(websocket_server):
         lines = run("--url", url, "--channel", "room", "--data", "--count", "2")
 
     assert lines == ['room  leave  4 bytes  "ż"', "room  red  5 bytes  ?[31m"]
+
+
+def test_half_of_a_surrogate_pair_is_printed_as_a_question_mark(websocket_server):
+    half = {"event": "half", "data": "a\ud83d"}
+    output = TextIOWrapper(BytesIO(), encoding="utf-8")
+    with websocket_server(conversation(half)) as (url, _):
+        arguments = ("--url", url, "--channel", "room", "--data", "--count", "1")
+        call_command("realtime_tail", *arguments, stdout=output)
+
+    assert output.buffer.getvalue().endswith(b"  room  half  4 bytes  a?\n")
 
 
 def test_other_events_are_left_out(websocket_server):
