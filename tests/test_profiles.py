@@ -129,8 +129,19 @@ def test_what_no_user_may_show_is_refused(ann, user_info, error):
     assert RealtimeUser.objects.get().user_info_override is None
 
 
-def test_as_much_as_the_app_allows_is_taken(ann):
-    realtime.update_user_data("ann", {"n": "x" * 1_016})
+@pytest.mark.parametrize(
+    "text", ["x" * 1_016, "é" * 508, "é" * 300, "😀" * 254, "\ud83d" * 338], ids=ascii
+)
+def test_as_much_as_the_app_allows_is_taken(ann, text):
+    data = realtime.update_user_data("ann", {"n": text})
+
+    assert data["user_info"] == {"n": text}
+
+
+@pytest.mark.parametrize("text", ["é" * 508 + "x", "😀" * 255, "\ud83d" * 339], ids=ascii)
+def test_a_limit_is_one_of_utf_8(ann, text):
+    with pytest.raises(DataTooLarge):
+        realtime.update_user_data("ann", {"n": text})
 
 
 async def test_each_function_has_a_twin(layer, process):
