@@ -31,7 +31,8 @@ async def admit(scope: Any) -> tuple[App, str]:
     """
     local = hub.current()
     key = scope["url_route"]["kwargs"].get("key")
-    if key is None:
+    # Routers of Channels drop every slash that a path starts with.
+    if key is None or scope["path"].removeprefix(scope.get("root_path", "")).startswith("//"):
         raise PathNotFound
     try:
         app = await applications.aby_key(key)

@@ -11,11 +11,21 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def scope(key=KEY, query=b"protocol=7&client=js&version=8.6.0", **more):
     kwargs = {} if key is None else {"key": key}
-    return {"url_route": {"kwargs": kwargs}, "query_string": query, "headers": [], **more}
+    asked = {"path": f"/app/{key}", "url_route": {"kwargs": kwargs}, "query_string": query}
+    return {**asked, "headers": [], **more}
 
 
-async def test_the_app_and_the_library_are_found(process):
-    app, client = await handshake.admit(scope())
+@pytest.mark.parametrize(
+    "where",
+    [
+        {},
+        {"path": f"/a/app/{KEY}"},
+        {"path": f"/a//app/{KEY}"},
+        {"path": f"//app/{KEY}", "root_path": "/"},
+    ],
+)
+async def test_the_app_and_the_library_are_found(process, where):
+    app, client = await handshake.admit(scope(**where))
 
     assert (app.id, client) == (ID, "js")
 
@@ -24,6 +34,8 @@ async def test_the_app_and_the_library_are_found(process):
     ("asked", "error"),
     [
         (scope(key=None), PathNotFound),
+        (scope(path=f"//app/{KEY}"), PathNotFound),
+        (scope(path=f"/a//app/{KEY}", root_path="/a"), PathNotFound),
         (scope(key="nobody"), UnknownApp),
         (scope(query=b"protocol=1"), Fatal),
     ],
