@@ -78,6 +78,7 @@ async def test_with_the_switch_off_nobody_is_told(connect, configure, layer):
 
 @pytest.mark.spec(107)
 async def test_a_crowd_is_told_now_and_then_and_of_the_last_change(connect, layer, monkeypatch):
+    assert (counts.CROWD, counts.CROWD_SECONDS) == (100, 5)
     monkeypatch.setattr(counts, "CROWD", 1)
     monkeypatch.setattr(counts, "CROWD_SECONDS", 0.5)
     for number in range(1, 4):

@@ -1310,11 +1310,19 @@ def test_a_sign_in_authorizes_once(connect):
 @pytest.mark.spec(53, 54)
 @pytest.mark.parametrize(
     ("channel", "authorizes"),
-    [("private-x", True), ("private-encrypted-x", True), ("cache-x", False), ("x", False)],
+    [
+        ("private-x", True),
+        ("private-encrypted-x", True),
+        ("presence-x", True),
+        ("presence-cache-x", True),
+        ("cache-x", False),
+        ("x", False),
+    ],
 )
 def test_a_private_channel_authorizes_and_a_public_one_does_not(connect, channel, authorizes):
     connection = connect(authorized_connections=True)
-    connection.receive(subscribe_signed(channel), now=0)
+    channel_data = '{"user_id":"10"}' if channel.startswith("presence-") else None
+    connection.receive(subscribe_signed(channel, channel_data), now=0)
 
     assert connection.joined(channel)[1:] == ([Authorized()] if authorizes else [])
     assert bool(connection.tick(30)) is not authorizes
