@@ -1,5 +1,9 @@
 """The ``REALTIME`` setting."""
 
+import re
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
@@ -17,6 +21,13 @@ def test_every_key_has_a_default():
         10_000,
         120,
     )
+
+
+def test_every_limit_is_set_low_for_the_end_to_end_tests():
+    text = (Path(__file__).parent / "e2e" / "site" / "settings.py").read_text()
+
+    named = set(re.findall(r'"([A-Z_]+)": [0-9]', text))
+    assert {field.name.upper() for field in fields(Limits)} - named == set()
 
 
 def test_the_app_of_the_setting_is_complete():

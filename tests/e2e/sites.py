@@ -154,6 +154,11 @@ class Site:
         return [server.url for server in self.servers]
 
     @property
+    def is_daphne(self) -> bool:
+        """Whether closes come without a reason, and with 1000 for every code below 3000."""
+        return self.kind.startswith("daphne")
+
+    @property
     def first(self) -> Server:
         return self.servers[0]
 

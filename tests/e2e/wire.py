@@ -12,6 +12,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.e2e.sites import Server
 
 PATIENCE = 15
+QUERY = "protocol=7&client=test&version=8.6.0"
 
 
 class Wire:
@@ -56,10 +57,18 @@ class Wire:
 
 
 @contextmanager
-def wire(
-    server: Server, key: str, query: str = "protocol=7&client=test&version=8.6.0", **options: Any
-) -> Iterator[Wire]:
+def wire(server: Server, key: str, query: str = QUERY, **options: Any) -> Iterator[Wire]:
     """An open connection to *server*."""
     url = f"ws://127.0.0.1:{server.port}/app/{key}?{query}"
     with connect(url, max_size=None, **options) as socket:
         yield Wire(socket)
+
+
+def refusal(server: Server, path: str, **options: Any) -> tuple[int, str, int | None, str | None]:
+    """Code and message of the error by which a handshake is refused, code and reason of the end."""
+    with connect(f"ws://127.0.0.1:{server.port}{path}?{QUERY}", **options) as socket:
+        error = json.loads(socket.recv(timeout=PATIENCE))
+        assert error["event"] == "pusher:error"
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=PATIENCE)
+    return error["data"]["code"], error["data"]["message"], socket.close_code, socket.close_reason

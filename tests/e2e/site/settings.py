@@ -3,6 +3,7 @@
 from project.settings import *  # noqa: F403
 from project.settings import INSTALLED_APPS, REALTIME
 
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.e2e.site"]
 REALTIME = {
     **REALTIME,
@@ -57,6 +58,13 @@ REALTIME = {
             "KEY": "impatient",
             "SECRET": "impatient-secret",
             "LIMITS": {"BACKLOG_CHARS": 100_000},
+        },
+        {"ID": "1008", "KEY": "encrypted", "SECRET": "encrypted-secret", "TLS_ONLY": True},
+        {
+            "ID": "1009",
+            "KEY": "local",
+            "SECRET": "local-secret",
+            "ALLOWED_ORIGINS": ["https://shop.example"],
         },
     ],
 }
