@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.e2e.wire import refusal
+
 DEEP = '{"event":"client-x","channel":"room","data":' + "[" * 20_000 + "]" * 20_000 + "}"
 
 SURVIVABLE = {
@@ -59,13 +61,12 @@ def test_bad_text_gets_an_error_and_the_connection_stays(open_wire, channel, tex
 
 @pytest.mark.spec(41)
 @pytest.mark.usefixtures("neighbour")
-def test_binary_frame_ends_the_connection(open_wire):
+def test_binary_frame_ends_the_connection(open_wire, site):
     wire = open_wire()
 
     wire.socket.send(b"\x00\xff")
 
-    # Daphne lets an application close with 1000 and 3000 to 4999 only.
-    assert wire.closing_code() in {1003, 1000}
+    assert wire.closing_code() == (1000 if site.is_daphne else 1003)
 
 
 @pytest.mark.usefixtures("neighbour")
@@ -114,6 +115,19 @@ def test_forged_authorization_is_refused(open_wire, unique, auth):
 
     assert wire.wait_for("pusher:error")["data"]["code"] is None
     assert wire.answers_ping()
+
+
+@pytest.mark.spec(3, 31, 34)
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [("/app/" + "k" * 150, 4001), ("//app/e2e-key", 4005), ("/", 4005)],
+    ids=["a long key", "two slashes", "no key"],
+)
+def test_a_refusal_is_told_in_a_message_and_in_the_close(site, path, code):
+    told, message, closed_with, reason = refusal(site.first, path)
+
+    assert (told, closed_with) == (code, code)
+    assert reason == ("" if site.is_daphne else message[:123])
 
 
 @pytest.mark.spec(2, 31)
