@@ -117,7 +117,6 @@ async def test_other_parameters_and_their_order_do_not_matter(connect):
     [
         ("/", 4005, "Path not found"),
         (f"//app/{KEY}/?{QUERY}", 4005, "Path not found"),
-        (f"//app/{KEY}?{QUERY}", 4005, "Path not found"),
         (f"/app/?{QUERY}", 4005, "Path not found"),
         (
             f"/app/nobody?{QUERY}",
