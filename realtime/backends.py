@@ -113,6 +113,20 @@ class Links:
         self._made_anew = True
 
 
+async def is_member(layer: Any, group: str, channel: str) -> bool:
+    """Whether *channel* is in *group* by the books of *layer*; of those unknown here, no.
+
+    Redis may forget the groups of the queue layer, and those that are joined after that are
+    heard.  The groups of the pub/sub layer last as long as its connection.
+    """
+    if comes_from(layer, QUEUE):
+        books = layer.connection(layer.consistent_hash(group))
+        return await books.zscore(layer._group_key(group), channel) is not None
+    if isinstance(layer, InMemoryChannelLayer):
+        return channel in layer.groups.get(group, ())
+    return comes_from(layer, PUBSUB)
+
+
 def must_be_replaced(layer: BaseChannelLayer) -> bool:
     """Whether *layer*, once deaf, may stay so until another takes its place.
 

@@ -264,7 +264,8 @@ class Bus:
 
         A process with more work than it can do hears late, and so do its markers; that is not
         deafness, and to listen anew would lose what is under way.  So only ticks count that
-        come in time, up to a limit.  With one host anything that arrives is a proof.
+        come in time, up to a limit.  With one host anything that arrives is a proof, if we
+        are still in the group of the markers: what arrives may be of a group joined just now.
 
         Args:
             watching: whether a fault that can be seen needs no marker.
@@ -285,7 +286,7 @@ class Bus:
         if heard:
             self.round_trip_seconds = took
         elif len(probes) == 1 and not (watching and self._fault()):
-            heard = self._received > before
+            heard = self._received > before and await self._is_member(self._echo_groups[0])
         if heard:
             self._heard_all_at = began
         return heard
@@ -293,6 +294,13 @@ class Bus:
     async def _probe(self, group: str) -> bool:
         try:
             return await self._hears(group, itertools.chain(ECHO_SECONDS, itertools.repeat(1.0)))
+        except PublishFailed:
+            return False
+
+    async def _is_member(self, group: str) -> bool:
+        try:
+            async with layer.answering(conf.get().watchdog_seconds):
+                return await backends.is_member(self._layer, group, self._channel)
         except PublishFailed:
             return False
 

@@ -118,6 +118,23 @@ def test_of_other_layers_no_fault_is_seen(layer_class):
     assert backends.Links(layer_class()).fault() == ""
 
 
+async def test_the_layer_in_memory_knows_who_is_in_a_group():
+    layer = InMemoryChannelLayer()
+    await layer.group_add("room", "us")
+
+    assert await backends.is_member(layer, "room", "us")
+    assert not await backends.is_member(layer, "room", "others")
+    assert not await backends.is_member(layer, "attic", "us")
+
+
+async def test_groups_of_the_pubsub_layer_last_as_long_as_its_connection(listening):
+    assert await backends.is_member(listening, "room", "us")
+
+
+async def test_of_other_layers_nobody_knows_who_is_in_a_group():
+    assert not await backends.is_member(object(), "room", "us")
+
+
 @pytest.mark.parametrize(
     ("layer_class", "replaced"),
     [

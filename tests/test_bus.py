@@ -185,6 +185,25 @@ async def test_a_layer_that_forgot_everything_is_joined_again(quick_watch, start
     await until(lambda: HELLO in messages)
 
 
+async def test_groups_joined_after_a_layer_forgot_all_do_not_hide_that(quick_watch, start):
+    bus, layer, messages = await start()
+    await soon(bus.join(GROUP))
+    layer.groups.clear()
+    await layer.group_add("realtime.newcomer", bus._channel)
+
+    async def be_busy():
+        while True:
+            await layer.group_send("realtime.newcomer", HELLO)
+            await asyncio.sleep(0)
+
+    busy = asyncio.create_task(be_busy())
+    await until(lambda: bus.recoveries)
+    busy.cancel()
+
+    assert messages
+    assert layer.members(GROUP)
+
+
 async def test_a_layer_that_hides_dead_connections_is_given_new_ones(
     quick_watch, start, monkeypatch
 ):

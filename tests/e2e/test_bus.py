@@ -164,6 +164,25 @@ def test_a_host_that_forgot_our_groups_is_noticed(use, valkeys, hosts):
     asyncio.run(run())
 
 
+def test_a_host_that_forgot_our_groups_is_noticed_while_new_ones_are_joined_and_heard(use, valkeys):
+    async def run():
+        use(QUEUE, 1)
+        listener = Listener()
+        await listener.join(GROUPS)
+
+        valkeys[0].call("FLUSHALL")
+        newcomers = (f"realtime.newcomer-{number}" for number in itertools.count())
+        async with asyncio.timeout(10):
+            while not listener.bus.recoveries:
+                await listener.bus.join(next(newcomers))
+
+        await listener.recovers()
+        await listener.hears(GROUPS)
+        await listener.stop()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("backend", [PUBSUB, QUEUE])
 def test_a_half_open_link_is_noticed_and_replaced(use, valkeys, settings, backend):
     async def run(proxy):
