@@ -1,6 +1,7 @@
 """Row A12: a process whose wall clock is wrong."""
 
 import asyncio
+import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -61,8 +62,11 @@ async def wrong_clock_changes_signatures_only(run: Run) -> None:
         run.check(f"{shift}: status of a publish", answer.status, equals=401)
         lines = cluster[0].lines(r"(?i)clock|timestamp|signature window", logged)
         run.check(f"{shift}: the log names the clock", bool(lines), equals=True)
-        accepted, refused = await _client_events(cluster[0], 30)
-        run.check(f"{shift}: client events of 30 refused with 4301", refused, at_least=15)
+        accepted, refused, seconds = await _client_events(cluster[0], 30)
+        # Ten a second, and ten at once: a busy machine takes its time, and lets more through.
+        allowed = 11 + 10 * seconds
+        run.check(f"{shift}: of 30 client events taken at most", accepted, at_most=allowed)
+        run.check(f"{shift}: client events of 30 refused with 4301", refused, at_least=1)
         run.check(f"{shift}: client events of 30 taken", accepted, at_least=10)
         await _reap_alone(run, cluster, shift)
     await _drain(run, cluster, users, settled)
@@ -124,13 +128,15 @@ def _set_clock(path: Path, shift: str) -> None:
     path.write_text(f"{shift}\n")
 
 
-async def _client_events(node: Node, count: int) -> tuple[int, int]:
-    """How many of *count* client events at once were taken, and how many were refused."""
+async def _client_events(node: Node, count: int) -> tuple[int, int, float]:
+    """How many of *count* client events at once were taken, how many refused; in which time."""
     client = await Pusher.open(node.port)
     await client.subscribe("private-clock")
+    started = time.monotonic()
     for number in range(count):
         client.send("client-x", {"n": number}, channel="private-clock")
     await client.round_trip()
+    seconds = time.monotonic() - started
     refused = sum(error.get("code") == 4301 for error in client.errors)
     client.abort()
-    return count - refused, refused
+    return count - refused, refused, seconds

@@ -131,6 +131,10 @@ async def redis_dies_under_load(run: Run) -> None:
     ]
     before = [seconds for at, _, seconds in load.answers if at + seconds < killed_at]
     run.note(f"median answer before the fault {percentile(before, 0.5) * 1000:.0f} ms")
+    refused = sum(
+        at + seconds < killed_at and status != 200 for at, status, seconds in load.answers
+    )
+    run.check("publishes refused before the fault", refused, equals=0)
     run.check("publishes in the outage", len(outage), at_least=int(2 * rate))
     run.check("not answered 503", sum(status != 503 for status, _ in outage), equals=0)
     worst = max((seconds for _, seconds in outage), default=float("inf"))
