@@ -3,6 +3,7 @@
 import json
 import random
 import struct
+from dataclasses import dataclass
 
 from tests.chaos.client import path_of
 from tests.chaos.websocket import PING, TEXT, frame, upgrade
@@ -53,30 +54,45 @@ def malformed_texts(chance: random.Random, count: int) -> list[bytes]:
     return made
 
 
-def malformed_frames(chance: random.Random, count: int) -> list[bytes]:
-    """Bytes after a handshake that break RFC 6455, each the end of its connection."""
+@dataclass(frozen=True)
+class Broken:
+    """Bytes after a handshake that break RFC 6455."""
+
+    data: bytes
+    is_whole: bool = True
+    """Whether they are a fault as they stand; else the server may wait for more of them."""
+    is_fatal: bool = True
+    """Whether they must end the connection; the engine is lenient with a long form of a length."""
+
+
+def malformed_frames(chance: random.Random, count: int) -> list[Broken]:
+    """What breaks RFC 6455."""
     made = []
     for _ in range(count):
         noise = bytes(chance.randrange(256) for _ in range(chance.randint(0, 120)))
+        faults = [
+            frame(chance.choice([3, 4, 5, 6, 7, 11, 12, 15]), noise),  # unknown opcode
+            frame(TEXT, b"{}", rsv=chance.randint(1, 7)),  # reserved bits
+            b"\x81\x02{}",  # no mask
+            frame(PING, b"x" * chance.randint(126, 200)),  # control frame too long
+            frame(PING, b"x", fin=False),  # fragmented control frame
+            frame(0, b"x"),  # continuation of nothing
+            frame(TEXT, b"{", fin=False) + frame(TEXT, b"}"),  # text inside a message
+            frame(TEXT, b"\xff\xfe" + noise),  # no UTF-8
+            frame(2, noise),  # binary
+            frame(8, b"\x03"),  # a close code of one byte
+            frame(8, struct.pack("!H", chance.choice([0, 999, 1004, 1005, 1006, 2999]))),
+            frame(8, b"\x03\xe8\xff\xff"),  # a reason that is no UTF-8
+            b"\x81\xff" + struct.pack("!Q", 1 << 63) + b"\0\0\0\0",  # absurd length
+            b"\x81\xff" + struct.pack("!Q", 1 << 40) + b"\0\0\0\0" + noise,
+        ]
         made.append(
             chance.choice(
                 [
-                    frame(chance.choice([3, 4, 5, 6, 7, 11, 12, 15]), noise),  # unknown opcode
-                    frame(TEXT, b"{}", rsv=chance.randint(1, 7)),  # reserved bits
-                    b"\x81\x02{}",  # no mask
-                    frame(PING, b"x" * chance.randint(126, 200)),  # control frame too long
-                    frame(PING, b"x", fin=False),  # fragmented control frame
-                    frame(0, b"x"),  # continuation of nothing
-                    frame(TEXT, b"{", fin=False) + frame(TEXT, b"}"),  # text inside a message
-                    frame(TEXT, b"\xff\xfe" + noise),  # no UTF-8
-                    frame(2, noise),  # binary
-                    frame(8, b"\x03"),  # a close code of one byte
-                    frame(8, struct.pack("!H", chance.choice([0, 999, 1004, 1005, 1006, 2999]))),
-                    frame(8, b"\x03\xe8\xff\xff"),  # a reason that is no UTF-8
-                    b"\x81\xff" + struct.pack("!Q", 1 << 63) + b"\0\0\0\0",  # absurd length
-                    b"\x81\xff" + struct.pack("!Q", 1 << 40) + b"\0\0\0\0" + noise,
-                    b"\x81\xfe\x00\x01\0\0\0\0x",  # length not in the shortest form
-                    noise,
+                    *map(Broken, faults),
+                    # A length that is not in the shortest form.
+                    Broken(b"\x81\xfe\x00\x01\0\0\0\0x", is_fatal=False),
+                    Broken(noise, is_whole=False),
                 ]
             )
         )
