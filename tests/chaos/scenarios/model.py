@@ -12,6 +12,7 @@ from tests.chaos.publisher import Publisher
 from tests.chaos.rows import Browser, Run, row
 
 USERS = ("ann", "bob", "eve")
+FAULTS = ("kill", "pause", "both")
 STEPS = 12
 STEP_SECONDS = 10.0
 """Over which the steps of a sequence are spread."""
@@ -25,6 +26,8 @@ class Sequence:
     channel: str
     chance: random.Random
     sockets: dict[str, list[Pusher]] = field(default_factory=dict)
+    observers: list[Pusher] = field(default_factory=list)
+    """Clients that stay and write down what they see, each named after its user."""
 
     async def live(self, nodes: list[Node]) -> None:
         """Take all steps; a step on a node that is dead or asleep may fail or take long."""
@@ -63,20 +66,41 @@ class Sequence:
 
     def present(self) -> set[str]:
         """Users with a live socket."""
-        return {user for user, mine in self.sockets.items() if any(c.is_open for c in mine)}
+        users = {user for user, mine in self.sockets.items() if any(c.is_open for c in mine)}
+        return users | {client.name.partition("-")[0] for client in self.observers}
+
+    def clients(self) -> list[Pusher]:
+        """Whoever is in the channel now, and is told of the others."""
+        mine = [client for listed in self.sockets.values() for client in listed if client.is_open]
+        return mine + self.observers
 
     def end(self) -> None:
-        for mine in self.sockets.values():
-            for client in mine:
-                client.abort()
+        for client in self.clients():
+            client.abort()
+
+
+@dataclass(frozen=True)
+class Witness:
+    """An unmodified pusher-js client in one of the channels."""
+
+    browser: Browser
+    user: str
+    channel: str
+
+    async def members(self) -> list[str]:
+        """The users that it knows of."""
+        known = await self.browser.call("members", channel=self.channel)
+        return list(known["members"])
 
 
 @row(
     "C5",
     inject="500 random sequences of joins, leaves and cut connections of users with several sockets"
-    " on 3 nodes, while nodes are killed and paused",
-    hold="final members = users with a live socket; joins and departures alternate for every"
-    " observer; user counts right; realtime_presence --verify finds no difference",
+    " on 3 nodes, while nodes are killed and paused; observers sit on a node that is left in peace,"
+    " and where the fault is only a pause on that node too",
+    hold="final members = users with a live socket, by API and as told to every observer, to every"
+    " client in the channel and to pusher-js; joins and departures alternate for every observer;"
+    " user counts right; realtime_presence --verify finds no difference",
     limit=360,
 )
 async def members_are_those_who_are_there(run: Run) -> None:
@@ -84,12 +108,15 @@ async def members_are_those_who_are_there(run: Run) -> None:
     per_round, rounds = run.n(100, least=5), 5
     node_js = run.node_js()
     worst, done = 0.0, 0
-    for number in range(rounds):
-        # The observers sit on a node that is left in peace in this round.
+    # Each kind once, and two more of the seed's choice.
+    ways = [*FAULTS, *run.random.choices(FAULTS, k=rounds - len(FAULTS))]
+    run.random.shuffle(ways)
+    for number, how in enumerate(ways):
         safe = cluster[number % 3]
         victim = cluster[(number + 1 + run.random.randrange(2)) % 3]
-        how = run.random.choice(["kill", "pause", "both"])
-        run.note(f"round {number + 1}: {how} node {victim.name}, observers on {safe.name}")
+        homes = {"observer": safe} | ({"sleeper": victim} if how == "pause" else {})
+        where = " and ".join(node.name for node in homes.values())
+        run.note(f"round {number + 1}: {how} node {victim.name}, observers on {where}")
         sequences = [
             Sequence(
                 f"presence-own-data-{number}-{index}",
@@ -97,15 +124,18 @@ async def members_are_those_who_are_there(run: Run) -> None:
             )
             for index in range(per_round)
         ]
-        watching = [await _observer(run, safe, item.channel) for item in sequences]
+        for item in sequences:
+            for name, node in homes.items():
+                item.observers.append(await _observer(run, node, item.channel, name))
         browser = Browser(node_js, f"round-{number}")
         await browser.connect(safe.server.url, "e2e-key", cluster.users[number])
         await browser.subscribe(sequences[0].channel)
+        witness = Witness(browser, cluster.users[number].id, sequences[0].channel)
         faults = asyncio.create_task(_faults(run, cluster, victim, how))
         await asyncio.gather(*(item.live(cluster.nodes) for item in sequences))
         await faults
         quiet = time.monotonic()
-        wrong = await _settled(run, safe, sequences, cluster.users[number].id)
+        wrong = await _settled(run, safe, sequences, witness)
         worst = max(worst, time.monotonic() - quiet)
         status, words = await cluster.verify()
         if not run.check(f"round {number + 1}: exit status of --verify", status, equals=0):
@@ -115,16 +145,14 @@ async def members_are_those_who_are_there(run: Run) -> None:
         done += len(sequences)
         for item in sequences:
             item.end()
-        for client in watching:
-            client.abort()
         await browser.call("disconnect")
     run.check("sequences", done, equals=rounds * per_round)
     run.check("members right after it is quiet", worst, at_most=10.0, unit="s")
 
 
-async def _observer(run: Run, node: Node, channel: str) -> Pusher:
-    client = await Pusher.open(node.port, history=run.history, name=f"observer-{channel}")
-    await client.subscribe(channel, "observer")
+async def _observer(run: Run, node: Node, channel: str, user: str) -> Pusher:
+    client = await Pusher.open(node.port, history=run.history, name=f"{user}-{channel}")
+    await client.subscribe(channel, user)
     return client
 
 
@@ -147,28 +175,33 @@ async def _faults(run: Run, cluster: Cluster, victim: Node, how: str) -> None:
         run.fault(f"node {victim.name} is back")
 
 
-async def _settled(run: Run, node: Node, sequences: list[Sequence], browser_user: str) -> list[str]:
+async def _settled(run: Run, node: Node, sequences: list[Sequence], witness: Witness) -> list[str]:
     """What is still wrong once the member lists had time to become right."""
     publisher = Publisher(node.port)
     wrong: list[str] = []
 
     async def right() -> bool:
-        wrong[:] = await _wrong(publisher, sequences, browser_user)
+        wrong[:] = await _wrong(publisher, sequences, witness)
         return not wrong
 
     await run.until_async(right, SETTLE_SECONDS, "members", must=False)
     return wrong
 
 
-async def _wrong(publisher: Publisher, sequences: list[Sequence], browser_user: str) -> list[str]:
+async def _wrong(publisher: Publisher, sequences: list[Sequence], witness: Witness) -> list[str]:
     faults = []
     query = {"filter_by_prefix": "presence-", "info": "user_count"}
     answer = await publisher.call("GET", "/channels", query=query)
     counts = {name: item["user_count"] for name, item in answer.json()["channels"].items()}
-    for index, item in enumerate(sequences):
-        live = item.present() | {"observer"} | ({browser_user} if index == 0 else set())
+    for item in sequences:
+        live = item.present()
+        if item.channel == witness.channel:
+            live |= {witness.user}
+            faults += ghosts(await witness.members(), live, "pusher-js")
         shown = await publisher.members(item.channel)
         faults += ghosts(shown, live, item.channel)
+        for client in item.clients():
+            faults += ghosts(client.present[item.channel], live, f"{client.name}, {item.channel},")
         if counts.get(item.channel) != len(live):
             faults.append(f"{item.channel} counts {counts.get(item.channel)}, not {len(live)}")
     return faults
