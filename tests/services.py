@@ -6,7 +6,9 @@ Around a command, which finds them in ``DATABASE_URL`` and ``REDIS_URL``::
 """
 
 import argparse
+import asyncio
 import ctypes
+import functools
 import os
 import shutil
 import signal
@@ -32,18 +34,26 @@ PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _die_with_parent() -> None:
-    """Runs in the child: the kernel ends it when this process is gone, however it went."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def spawn(
+    command: Sequence[str | Path],
+    *,
+    log: Path | None = None,
+    orphaned: signal.Signals = signal.SIGTERM,
+    **options: Any,
+) -> Any:
+    """Start *command* as a child that cannot outlive this process; its output goes to *log*.
 
-
-def spawn(command: Sequence[str | Path], *, log: Path | None = None, **options: Any) -> Any:
-    """Start *command* as a child that cannot outlive this process; its output goes to *log*."""
+    Args:
+        orphaned: what the kernel sends to the child when the thread that started it is gone,
+            however it went.  SIGKILL for a child that may be stopped, since a stopped process
+            takes no other signal.
+    """
     output: IO[bytes] | None = log.open("ab") if log else None
     try:
         return subprocess.Popen(
             command,
-            preexec_fn=_die_with_parent,
+            # Runs in the child.
+            preexec_fn=functools.partial(_libc.prctl, PR_SET_PDEATHSIG, orphaned),
             **({"stdout": output, "stderr": subprocess.STDOUT} if output else {}),
             **options,
         )
@@ -62,6 +72,34 @@ def stop(process: "subprocess.Popen[Any]", how: signal.Signals = signal.SIGTERM)
         process.kill()
         process.wait()
         raise
+
+
+async def finish(command: Sequence[str | Path], seconds: float, **options: Any) -> tuple[int, str]:
+    """Run a program to its end, beside the event loop; its exit status and all that it printed.
+
+    It is killed when whoever waits gives up.
+
+    Raises:
+        TimeoutError: it took longer than *seconds*; with what it printed until then.
+    """
+    with tempfile.TemporaryFile("w+") as output:
+        # Started by the thread of the loop: the kernel ends what a worker thread started with it.
+        process = spawn(command, stdout=output, stderr=subprocess.STDOUT, **options)
+        try:
+            await asyncio.to_thread(process.wait, seconds)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(
+                f"{command[-1]} still runs after {seconds:g} s:\n{_text(output)[-2000:]}"
+            ) from None
+        finally:
+            process.kill()
+            process.wait()
+        return int(process.returncode), _text(output)
+
+
+def _text(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
 
 
 def until_ready(process: "subprocess.Popen[Any]", is_ready: Callable[[], bool], log: Path) -> None:

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
@@ -26,6 +27,9 @@ from tests.e2e.sites import ROOT, Server, User
 
 PREPARE_USERS = 2_200
 """Users with tokens in every database; a row that needs more has no business to."""
+
+VERIFY_SECONDS = 60
+"""Enough for a comparison that waits for two renewals of the lease."""
 
 # Far above what one machine full of clients needs; rows that test a limit set their own.
 ROOMY: dict[str, Any] = {
@@ -66,6 +70,8 @@ class Node:
         self.process: Any = None
         self.redis: Proxy | None = None
         """What stands between this node and Redis, where a row asked for it."""
+        self.armed: list[str] = []
+        """The injection points at which processes here were told to break."""
         self._stopped = False
 
     def spawn(self, **changes: str) -> None:
@@ -79,6 +85,7 @@ class Node:
             self.process = services.spawn(
                 [*self.words, str(listener.fileno())],
                 log=self.log,
+                orphaned=signal.SIGKILL,
                 env={**self.environment, **changes},
                 cwd=ROOT,
                 pass_fds=[listener.fileno()],
@@ -132,6 +139,12 @@ class Node:
     async def arm(self, point: str, action: str) -> None:
         """Let the process break at an injection point, once."""
         await self.ask("arm", point=point, action=action)
+        self.armed.append(point)
+
+    def never_hit(self) -> list[str]:
+        """Injection points that a row armed, and no process of this place passed."""
+        hit = Counter(re.findall(r"fault injected: \w+ at ([\w.]+)", self.log_since()))
+        return sorted((Counter(self.armed) - hit).elements())
 
     async def exited(self, seconds: float) -> int:
         """Wait for the end of the process; its exit status.
@@ -220,17 +233,12 @@ class Cluster:
 
     async def verify(self) -> tuple[int, str]:
         """What ``manage.py realtime_presence --verify`` says, and its exit status."""
-        done = await asyncio.to_thread(
-            subprocess.run,
+        return await services.finish(
             [sys.executable, ROOT / "manage.py", "realtime_presence", "--verify"],
+            VERIFY_SECONDS,
             env=self.nodes[0].environment,
             cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
         )
-        return done.returncode, done.stdout
 
 
 class Ground:
