@@ -92,9 +92,9 @@ class Sampler:
 
 
 def slope(samples: list[Sample]) -> float:
-    """Bytes of growth per second, by least squares."""
+    """Bytes of growth per second, by least squares; infinite where too little was seen."""
     if len(samples) < 2:
-        return 0.0
+        return float("inf")
     mean_at = sum(item.at for item in samples) / len(samples)
     mean_rss = sum(item.rss for item in samples) / len(samples)
     spread = sum((item.at - mean_at) ** 2 for item in samples)

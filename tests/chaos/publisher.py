@@ -256,6 +256,7 @@ class Load:
         self._free: dict[int, list[Publisher]] = {port: [] for port in ports}
         self._made: list[Publisher] = []
         self._running: set[asyncio.Task[None]] = set()
+        self._failures: list[BaseException] = []
         self.answers: list[tuple[float, int, float]] = []
         """When each call was sent, the status, and the seconds it took."""
 
@@ -264,16 +265,21 @@ class Load:
 
         Args:
             batch: events per call; 0 for single events.
+
+        Raises:
+            Exception: a call failed in a way that is no answer; the first such failure.
         """
         step = (batch or 1) / rate
         due = time.monotonic()
-        while go_on():
+        while go_on() and not self._failures:
             self._send(batch)
             due += step
             # Pacing: the rate is what the row is about.
             await asyncio.sleep(max(0.0, due - time.monotonic()))
         if self._running:
             await asyncio.wait(self._running)
+        if self._failures:
+            raise self._failures[0]
 
     async def run_for(self, rate: float, seconds: float, *, batch: int = 0) -> None:
         """Send for some seconds; see ``run``."""
@@ -301,7 +307,12 @@ class Load:
 
         task = asyncio.create_task(one())
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self._failures.append(failure)
 
     def close(self) -> None:
         for publisher in self._made:
