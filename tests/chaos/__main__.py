@@ -8,6 +8,7 @@ import random
 import resource
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,16 +17,21 @@ import uvloop
 
 from tests.chaos import report, scenarios
 from tests.chaos.cluster import ROOMY, Ground
-from tests.chaos.rows import ROWS, Result, perform
+from tests.chaos.rows import ROWS, Result
+from tests.chaos.runner import RECORDED, judge_kept, perform
 from tests.e2e.sites import ROOT
 
 HISTORIES = ROOT / "var" / "chaos"
-LAST = "C10"
-"""Judges the histories of all other rows, so it comes after them."""
+LAST = ("C10", "H7")
+"""The first judges the histories of all other rows, the second what this run wrote, so they come
+after what they judge."""
+
+BUDGETS = {"short": 180.0, "all": 3600.0}
+"""Seconds that the rows of a lane may take together, with everything that they start."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run rows; return 1 if one of them missed.  What waits for a later feature is shown only."""
+    """Run rows; return 1 if one of them missed, or all of them took more than their budget."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--row", action="append", default=[], help="only this row; repeatable")
     parser.add_argument("--lane", choices=["short", "all"], default="all")
@@ -47,29 +53,44 @@ def main(arguments: list[str]) -> int:
     # Six digits: never mistaken for a code of the protocol.
     seed = chosen.seed if chosen.seed is not None else random.SystemRandom().randrange(10**5, 10**6)
     scale = float(os.environ.get("SCALE", "1"))
-    results = run(ordered(wanted), seed=seed, scale=scale, short=chosen.lane == "short")
-    whole = not chosen.row and chosen.lane == "all"
-    if scale == 1 and (whole or chosen.report):
-        report.write(results, report.environment())
-        print(f"wrote {report.PAGE.relative_to(ROOT)}")
-    return 1 if any(result.failed for result in results) else 0
+    short = chosen.lane == "short"
+    publish = scale == 1 and not short and (not chosen.row or chosen.report)
+    started = time.monotonic()
+    results = run(ordered(wanted), seed=seed, scale=scale, short=short, publish=publish)
+    seconds = time.monotonic() - started
+    missed = [result.id for result in results if not result.ok]
+    budget = BUDGETS[chosen.lane] if scale == 1 and not chosen.row else float("inf")
+    return report.sum_up(len(results), missed, seconds, budget)
 
 
 def ordered(names: list[str]) -> list[str]:
-    """Rows by letter and number, the one that judges the others at the end."""
-    return sorted(names, key=lambda name: (name == LAST, name[0], int(name[1:])))
+    """Rows by letter and number, those that judge the others at the end."""
+    return sorted(names, key=lambda name: (name in LAST, name[0], int(name[1:])))
 
 
-def run(names: list[str], *, seed: int, scale: float = 1.0, short: bool = False) -> list[Result]:
-    """Run rows one after the other, printing each as it ends; idle ones beside the others."""
+def run(
+    names: list[str],
+    *,
+    seed: int,
+    scale: float = 1.0,
+    short: bool = False,
+    publish: bool = False,
+) -> list[Result]:
+    """Run rows one after the other, printing each as it ends; idle ones beside the others.
+
+    Args:
+        publish: whether to write the page, and the sentence of the README.
+    """
     scenarios.load()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    for name, value in report.environment().items():
+    machine = report.environment()
+    for name, value in machine.items():
         print(f"{name}: {value}")
     print(f"settings: {json.dumps(ROOMY)}")
     print(f"seed: {seed}", flush=True)
-    earlier: dict[str, list[str]] = {}
+    # Where no row of this run leaves a history, those of earlier runs are judged.
+    earlier = {} if RECORDED.intersection(names) else judge_kept(HISTORIES)
 
     def one(name: str, ground: Ground) -> Result:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -96,10 +117,18 @@ def run(names: list[str], *, seed: int, scale: float = 1.0, short: bool = False)
                 for _ in range(2)
             )
             waiting = {name: beside.submit(one, name, apart) for name in names if ROWS[name].idle}
+            if waiting:
+                print(f"beside the others: {', '.join(waiting)}")
             for name in names:
+                if publish and name == "H7":
+                    report.write(results, machine)
+                report.announce(ROWS[name])
                 result = waiting[name].result() if name in waiting else one(name, ground)
                 results.append(result)
                 report.show(result)
+        if publish:
+            report.write(results[-1:] if names[-1] == "H7" else results, machine)
+            print(f"\nwrote {report.PAGE.relative_to(ROOT)}")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return results

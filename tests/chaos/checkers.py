@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tests.chaos.history import Record
+from tests.e2e.nodejs import Event
 
 MOST_SENTENCES = 20
 FOR_EVER = float("inf")
@@ -168,6 +169,14 @@ EVERY_RUN = {
 """The checkers that hold whatever is done to the system.  ``lost`` and ``ghosts`` need to
 know what a row excuses."""
 
+JUDGED = {"received", "subscribed", "member_added", "member_removed"}
+"""Kinds of records of which ``EVERY_RUN`` can find anything wrong."""
+
+
+def every_run(records: Sequence[Record]) -> list[str]:
+    """What the checkers of ``EVERY_RUN`` find, each fault with the name of its checker."""
+    return [f"{name}: {fault}" for name, check in EVERY_RUN.items() for fault in check(records)]
+
 
 @dataclass
 class Tally:
@@ -194,6 +203,19 @@ class Tally:
     def missing(self, expected: dict[str, int]) -> int:
         """How many events of *expected*, publisher to count, did not come."""
         return sum(expected.values()) - self.count
+
+
+def as_records(channel: str, events: Iterable[Event]) -> list[Record]:
+    """What one pusher-js client reported of a presence channel, as records of a history."""
+    kinds = {"pusher:member_added": "member_added", "pusher:member_removed": "member_removed"}
+    records: list[Record] = []
+    for event in events:
+        record: Record = {"at": event.order, "client": event.client, "channel": channel}
+        if event.event == "pusher:subscription_succeeded":
+            records.append({**record, "kind": "subscribed", "members": list(event.data["members"])})
+        else:
+            records.append({**record, "kind": kinds[event.event], "user": event.data["id"]})
+    return records
 
 
 def _stays(records: Iterable[Record]) -> dict[tuple[str, str], list[_Stay]]:

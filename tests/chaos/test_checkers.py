@@ -5,6 +5,7 @@ import pytest
 from tests.chaos import checkers
 from tests.chaos.checkers import Tally
 from tests.chaos.history import History, read
+from tests.e2e.nodejs import Event
 
 
 def record(at, client, kind, **facts):
@@ -286,3 +287,46 @@ def test_a_history_survives_its_file(tmp_path):
 
     assert read(tmp_path / "a.jsonl") == history.records
     assert [item["what"] for item in history.of("fault")] == ["kill -9 node a"]
+
+
+# ---- pusher-js --------------------------------------------------------------------------
+
+
+def reported(name, data, order):
+    return Event("js", "presence-x", f"pusher:{name}", data, order)
+
+
+LISTED = reported("subscription_succeeded", {"members": {"bob": {}}}, 1)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [LISTED, reported("member_added", {"id": "bob"}, 2)],
+        [LISTED, reported("member_removed", {"id": "eve"}, 2)],
+        [LISTED, *(reported("member_removed", {"id": "bob"}, order) for order in (2, 3))],
+    ],
+    ids=["comes while listed", "leaves while absent", "leaves twice"],
+)
+def test_what_pusher_js_reports_is_judged_like_a_history(events):
+    (fault,) = checkers.flapping(checkers.as_records("presence-x", events))
+
+    assert fault.startswith("js saw")
+
+
+def test_a_list_that_pusher_js_gets_again_replaces_the_first():
+    events = [LISTED, reported("subscription_succeeded", {"members": {}}, 2)]
+    events += [reported("member_added", {"id": "bob"}, 3)]
+
+    assert checkers.flapping(checkers.as_records("presence-x", events)) == []
+
+
+# ---- all of them ------------------------------------------------------------------------
+
+
+def test_each_fault_names_its_checker():
+    history = [seeing("bob"), came(1, "bob"), subscribed(0), received(1, 1), received(2, 0)]
+
+    faults = checkers.every_run(history)
+
+    assert [fault.split(":")[0] for fault in faults] == ["re-ordered", "flapping"]

@@ -1,5 +1,7 @@
 """The page and the README say what the run saw."""
 
+import dataclasses
+
 from tests.chaos import report, scenarios
 from tests.chaos.rows import ROWS, Check, Result
 
@@ -17,7 +19,7 @@ def test_the_page_has_figure_and_machine():
 
     assert "| CPU | a CPU, 2 cores |" in page
     assert "last departure: 7.1 s" in page
-    assert "held, 21 November 2026" in page
+    assert "held, 21 November 2026, seed 123456 |" in page
 
 
 def test_a_missed_figure_stands_out_with_what_was_to_hold():
@@ -68,6 +70,27 @@ def test_the_badge_counts_rows_and_goes_between_its_marks():
 
 def test_a_readme_without_marks_stays_as_it_is():
     assert report.with_badge("# Name\n", EMPTY) == "# Name\n"
+
+
+def test_the_replay_command_repeats_the_run_as_it_was(monkeypatch):
+    monkeypatch.delenv("SOAK_MINUTES", raising=False)
+    assert report.again(result("D1")) == "make faults ROW=D1 SEED=123456"
+
+    monkeypatch.setenv("SOAK_MINUTES", "2")
+    small = dataclasses.replace(result("D1"), scale=0.2, short=True)
+    expected = "make faults ROW=D1 SEED=123456 LANE=short SCALE=0.2 SOAK_MINUTES=2"
+    assert report.again(small) == expected
+
+
+def test_a_row_shows_what_it_ran_on_and_what_it_left(capsys, tmp_path):
+    kept = dataclasses.replace(result(), clusters=["2 nodes, bus queue"], kept=[tmp_path / "A1.x"])
+
+    report.show(kept)
+
+    printed = capsys.readouterr().out
+    assert "on 2 nodes, bus queue" in printed
+    assert "A1.x" in printed
+    assert "again:" not in printed
 
 
 def test_every_row_of_the_table_is_declared():

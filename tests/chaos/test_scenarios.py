@@ -1,0 +1,85 @@
+"""What rows count by themselves finds what it is there for."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from tests.chaos.rows import Run
+from tests.chaos.scenarios.crash import _twice
+from tests.chaos.scenarios.long_run import _grown
+from tests.chaos.scenarios.outbox import DURABLE, SWEPT_SECONDS, check_durable
+from tests.chaos.scenarios.restart import busiest_second
+from tests.chaos.scenarios.webhooks import Endpoint
+
+
+@pytest.mark.parametrize(
+    ("times", "most"),
+    [
+        ([], 0),
+        ([5.0], 1),
+        ([0.0, 2.0, 4.0], 1),
+        ([3.0, 0.9, 1.0, 1.1, 1.2], 4),
+        ([0.9, 1.0, 1.1, 7.0, 7.2], 3),
+    ],
+    ids=["nothing", "one", "apart", "across a full second", "two bursts"],
+)
+def test_the_busiest_second_may_begin_anywhere(times, most):
+    assert busiest_second(times) == most
+
+
+@pytest.mark.parametrize(
+    ("seen", "count"),
+    [(["a", "b", "a", "b"], 2), (["a", "b", "a"], 1), (["a", "a", "a", "b"], 0), ([], 0)],
+    ids=["both", "one came once", "thrice", "nobody"],
+)
+def test_users_count_who_came_exactly_twice(seen, count):
+    assert _twice(seen, ["a", "b"]) == count
+
+
+def test_what_grew_is_named_with_its_growth():
+    before, after = {"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 5, "c": 0, "d": 4}
+
+    assert _grown(before, after) == {"b": 3, "d": 4}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "channels"),
+    [({"x": [1, 2, 3]}, []), ({"x": [1, 3, 2], "y": [1]}, ["x"]), ({"y": [2, 1]}, ["y"])],
+)
+def test_an_endpoint_that_got_webhooks_out_of_order_says_where(numbers, channels):
+    endpoint = SimpleNamespace(name="well", numbers=numbers)
+
+    faults = Endpoint.out_of_order(endpoint)
+
+    assert [fault.split(":")[0] for fault in faults] == [f"well {name}" for name in channels]
+
+
+def durable(*came, status=200):
+    """A run with one durable trigger, and the times at which one subscriber got it."""
+    run = Run("A6", 123456, 1.0, None)
+    event = {"channel": "orders", "publisher": DURABLE, "number": 0}
+    run.history.records += [
+        {"at": 0, "client": "ann", "kind": "subscribed", "channel": "orders"},
+        {"at": 1, "client": DURABLE, "kind": "publish", "status": status, "until": 1.1, **event},
+        *({"at": at, "client": "ann", "kind": "received", "id": "x", **event} for at in came),
+        {"at": 2 + SWEPT_SECONDS, "client": "ann", "kind": "closed", "code": None},
+    ]
+    return run
+
+
+@pytest.mark.parametrize(
+    ("run", "ok"),
+    [
+        (lambda: durable(1.2), True),
+        (lambda: durable(1.2, 5), True),
+        (lambda: durable(), False),
+        (lambda: durable(status=503), False),
+    ],
+    ids=["came", "came again", "lost", "none committed"],
+)
+async def test_each_committed_trigger_has_to_come(run, ok):
+    run = run()
+
+    check_durable(run)
+
+    assert all(check.ok for check in run.checks) is ok
