@@ -63,7 +63,7 @@ test-e2e: install ## real servers, browsers, clients and libraries
 	@scripts/install-package /usr/bin/chromium chromium
 	$(BIN)/python $(PYTEST) tests/e2e
 
-test-faults: install ## the rows of the fault table that take three minutes together
+test-faults: install ## the short lane of the fault table, three minutes at most
 	@scripts/install-package "/usr/lib/postgresql/*/bin/initdb" postgresql
 	$(BIN)/python -m tests.chaos --lane short
 
@@ -92,10 +92,12 @@ fix: install ## format and apply the safe lint fixes
 bench: install ## run the benchmarks and print their table
 	$(BIN)/python $(PYTEST) tests/benchmarks -s
 
-faults: install ## inject faults and check the promises: all rows, or ROW=A1 [SEED=n]
+# SCALE and SOAK_MINUTES, too, reach the command: make exports what its command line sets.
+faults: install ## inject faults and check the promises: all rows, or ROW=A1 [SEED=n] [LANE=short]
 	@scripts/install-package "/usr/lib/postgresql/*/bin/initdb" postgresql
 	@scripts/install-package "/usr/lib/*/faketime/libfaketime.so.1" faketime
-	$(BIN)/python -m tests.chaos $(if $(ROW),--row $(ROW)) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.chaos $(if $(ROW),--row $(ROW)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(LANE),--lane $(LANE))
 
 docs: install ## build the docs; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
