@@ -18,6 +18,8 @@ from tests.e2e.nodejs import Node as NodeJs
 from tests.e2e.sites import User
 
 GLANCE_SECONDS = 0.01
+SHORT_SLACK = 3
+NEVER = float("inf")
 
 
 @dataclass
@@ -121,16 +123,19 @@ class Run:
     ) -> bool:
         """Hold a figure against its bound.
 
-        A bound that is infinite was measured on silence, and nothing holds it.  The short lane
-        runs wherever the tests run, so it shows latencies under load and does not hold them.
+        A bound that is infinite was measured on silence, and nothing holds it.
+
+        The short lane runs wherever the tests run, however slow and busy the machine is.  So
+        bounds in seconds are three times as wide there, and milliseconds are shown only.
         """
         if at_most is not None:
-            ok, hold = value <= at_most < float("inf"), f"≤ {_shown(at_most, unit)}"
+            slack = SHORT_SLACK if self.short and unit == "s" else 1
+            ok, hold = value <= at_most * slack < NEVER, f"≤ {_shown(at_most * slack, unit)}"
         elif at_least is not None:
             ok, hold = value >= at_least, f"≥ {_shown(at_least, unit)}"
         else:
             ok, hold = value == equals, _shown(equals, unit)
-        if self.short and unit == "ms" and not ok and value < float("inf"):
+        if self.short and unit == "ms" and not ok and value < NEVER:
             self.note(f"{name}: {_shown(value, unit)}, held to {hold} in the whole table only")
             return ok
         self.checks.append(Check(name, _shown(value, unit), hold, ok))
@@ -196,7 +201,7 @@ class Run:
             if time.monotonic() - started > seconds:
                 if must:
                     raise TimeoutError(f"{what}: not within {seconds:g} s")
-                return float("inf")
+                return NEVER
             # The pause between two looks at the condition.
             await asyncio.sleep(GLANCE_SECONDS)
         return time.monotonic() - started
@@ -215,7 +220,7 @@ class Run:
             if time.monotonic() - started > seconds:
                 if must:
                     raise TimeoutError(f"{what}: not within {seconds:g} s")
-                return float("inf")
+                return NEVER
             # The pause between two questions.
             await asyncio.sleep(5 * GLANCE_SECONDS)
         return time.monotonic() - started
@@ -230,7 +235,7 @@ def _shown(value: Any, unit: str = "") -> str:
     """A figure for people: no more digits than mean something."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    if value == float("inf"):
+    if value == NEVER:
         return "never"
     if isinstance(value, float):
         text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -246,7 +251,7 @@ def percentile(values: list[float], share: float) -> float:
     """
     ordered = sorted(values)
     if not ordered:
-        return float("inf")
+        return NEVER
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 

@@ -2,9 +2,7 @@
 
 import pytest
 
-from tests.chaos.rows import Run, percentile
-
-NEVER = float("inf")
+from tests.chaos.rows import NEVER, Run, percentile
 
 
 @pytest.fixture
@@ -67,6 +65,14 @@ async def test_the_short_lane_shows_a_latency_and_does_not_hold_it(short):
 
     assert short.checks == []
     assert short.notes == ["p99: 70 ms, held to ≤ 50 ms in the whole table only"]
+
+
+async def test_the_short_lane_gives_more_seconds(short, run):
+    assert short.check("seconds", 6.0, at_most=2, unit="s")
+    assert not short.check("seconds", 6.1, at_most=2, unit="s")
+    assert not short.check("seconds", NEVER, at_most=2, unit="s")
+    assert not run.check("seconds", 2.1, at_most=2, unit="s")
+    assert short.checks[0].hold == "≤ 6 s"
 
 
 async def test_the_short_lane_holds_that_something_was_measured(short):
