@@ -4,10 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.chaos.rows import Run
 from tests.chaos.scenarios.crash import _twice
 from tests.chaos.scenarios.long_run import _grown
-from tests.chaos.scenarios.outbox import DURABLE, SWEPT_SECONDS, check_durable
 from tests.chaos.scenarios.restart import busiest_second
 from tests.chaos.scenarios.webhooks import Endpoint
 
@@ -52,34 +50,3 @@ def test_an_endpoint_that_got_webhooks_out_of_order_says_where(numbers, channels
     faults = Endpoint.out_of_order(endpoint)
 
     assert [fault.split(":")[0] for fault in faults] == [f"well {name}" for name in channels]
-
-
-def durable(*came, status=200):
-    """A run with one durable trigger, and the times at which one subscriber got it."""
-    run = Run("A6", 123456, 1.0, None)
-    event = {"channel": "orders", "publisher": DURABLE, "number": 0}
-    run.history.records += [
-        {"at": 0, "client": "ann", "kind": "subscribed", "channel": "orders"},
-        {"at": 1, "client": DURABLE, "kind": "publish", "status": status, "until": 1.1, **event},
-        *({"at": at, "client": "ann", "kind": "received", "id": "x", **event} for at in came),
-        {"at": 2 + SWEPT_SECONDS, "client": "ann", "kind": "closed", "code": None},
-    ]
-    return run
-
-
-@pytest.mark.parametrize(
-    ("run", "ok"),
-    [
-        (lambda: durable(1.2), True),
-        (lambda: durable(1.2, 5), True),
-        (lambda: durable(), False),
-        (lambda: durable(status=503), False),
-    ],
-    ids=["came", "came again", "lost", "none committed"],
-)
-async def test_each_committed_trigger_has_to_come(run, ok):
-    run = run()
-
-    check_durable(run)
-
-    assert all(check.ok for check in run.checks) is ok
