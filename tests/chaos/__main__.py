@@ -59,7 +59,8 @@ def main(arguments: list[str]) -> int:
     results = run(ordered(wanted), seed=seed, scale=scale, short=short, publish=publish)
     seconds = time.monotonic() - started
     missed = [result.id for result in results if not result.ok]
-    budget = BUDGETS[chosen.lane] if scale == 1 and not chosen.row else float("inf")
+    usual = scale == 1 and not chosen.row and "SOAK_MINUTES" not in os.environ
+    budget = BUDGETS[chosen.lane] if usual else float("inf")
     return report.sum_up(len(results), missed, seconds, budget)
 
 
@@ -91,6 +92,8 @@ def run(
     print(f"seed: {seed}", flush=True)
     # Where no row of this run leaves a history, those of earlier runs are judged.
     earlier = {} if RECORDED.intersection(names) else judge_kept(HISTORIES)
+    if "C10" in names and earlier:
+        print(f"histories of earlier runs: {', '.join(sorted(earlier))}")
 
     def one(name: str, ground: Ground) -> Result:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

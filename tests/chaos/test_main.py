@@ -37,7 +37,8 @@ def rows(monkeypatch, tmp_path):
     monkeypatch.setattr(chaos, "ROOT", tmp_path)
     monkeypatch.setattr(chaos, "HISTORIES", tmp_path / "chaos")
     monkeypatch.setattr(runner, "RECORDED", set())
-    monkeypatch.delenv("SCALE", raising=False)
+    for variable in ("SCALE", "SOAK_MINUTES"):
+        monkeypatch.delenv(variable, raising=False)
     report.README.write_text("<!-- faults -->\n<!-- /faults -->\n")
     declare.begun, declare.written = begun, written
     return declare
