@@ -13,17 +13,16 @@ from tests.chaos.rows import ROWS, Row
 @pytest.fixture
 def rows(monkeypatch, tmp_path):
     """A table of rows that hold, and files of its own; the names of rows as they begin."""
-    begun = []
+    begun, found_written = [], []
 
-    def declare(name, ok=True, seconds=0.0, short=True):
+    def declare(name, ok=True, seconds=0.0, short=True, idle=False):
         async def work(run):
             begun.append(name)
             await asyncio.sleep(seconds)
             run.check("figure", ok, equals=True)
-            if name == "H7":
-                run.check("written before", sorted(written()), equals=["B1", "C10"])
+            found_written.append(written() if report.DATA.exists() else {})
 
-        monkeypatch.setitem(ROWS, name, Row(name, "inject", "hold", work, 10, short, False))
+        monkeypatch.setitem(ROWS, name, Row(name, "inject", "hold", work, 10, short, idle))
 
     def written():
         return json.loads(report.DATA.read_text())["rows"]
@@ -40,7 +39,7 @@ def rows(monkeypatch, tmp_path):
     for variable in ("SCALE", "SOAK_MINUTES"):
         monkeypatch.delenv(variable, raising=False)
     report.README.write_text("<!-- faults -->\n<!-- /faults -->\n")
-    declare.begun, declare.written = begun, written
+    declare.begun, declare.written, declare.found_written = begun, written, found_written
     return declare
 
 
@@ -51,8 +50,20 @@ def test_a_whole_run_writes_the_page_and_the_readme(rows):
     assert chaos.main([]) == 0
 
     assert rows.begun == ["B1", "C10", "H7"]
+    assert [set(found) for found in rows.found_written] == [set(), set(), {"B1", "C10"}]
     assert set(rows.written()) == {"B1", "C10", "H7"}
     assert "3 of 3 rows" in report.README.read_text()
+
+
+def test_idle_rows_run_beside_the_others_and_before_those_that_judge(rows):
+    for name in ("A1", "B1", "C10", "H7"):
+        rows(name)
+    rows("A2", seconds=0.2, idle=True)
+
+    results = chaos.run(chaos.ordered(list(ROWS)), seed=123456)
+
+    assert [result.id for result in results] == ["A1", "B1", "A2", "C10", "H7"]
+    assert set(rows.begun[:3]) == {"A1", "A2", "B1"}
 
 
 def test_a_part_of_the_table_writes_nothing(rows):

@@ -93,13 +93,16 @@ async def limits_hold_at_their_edge(run: Run) -> None:
         strict,
     )
     wrong = []
-    for name in sorted(limits & EDGES.keys()):
+    tried = limits & EDGES.keys()
+    if run.short:  # on a slow machine what is over a rate comes when there is room again
+        tried = {name for name in tried if "second" not in name}
+    for name in sorted(tried):
         accepted, refused = await EDGES[name](places.get(name, cluster))
         if not accepted:
             wrong.append(f"{name}: refused at the limit")
         if not refused:
             wrong.append(f"{name}: accepted above the limit")
-    run.check("limits", len(limits), at_least=15)
+    run.check("limits tried", len(tried), at_least=15)
     run.check_none("wrong at their edge", wrong)
     run.check("without a test at their edge", sorted(limits - EDGES.keys()), equals=[])
 
