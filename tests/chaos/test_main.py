@@ -90,11 +90,13 @@ def test_a_missed_row_fails_the_run(rows, capsys):
     assert "missed: B1" in printed
 
 
-def test_a_lane_that_takes_too_long_fails_the_run(rows, monkeypatch, capsys):
+@pytest.mark.parametrize(("load", "status"), [(1.0, 1), (1_000.0, 0)], ids=["calm", "crowded"])
+def test_a_lane_that_takes_too_long_fails_the_run(rows, monkeypatch, capsys, load, status):
     rows("B1", seconds=0.01)
     monkeypatch.setitem(chaos.BUDGETS, "short", 0.01)
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, load, 0.0))
 
-    assert chaos.main(["--lane", "short"]) == 1
+    assert chaos.main(["--lane", "short"]) == status
     assert "too long" in capsys.readouterr().out
     assert chaos.main(["--lane", "short", "--row", "B1"]) == 0
 

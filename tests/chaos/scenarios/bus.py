@@ -177,9 +177,8 @@ async def dead_receiver_is_replaced(run: Run) -> None:
     cluster = await run.cluster(2)
     channels = [f"news-{number}" for number in range(20)]
     clients = await subscribers(run, cluster, 80, channels)
-    run.check(
-        "heard before", await heard_everywhere(run, cluster, clients, channels, 10), at_most=2.0
-    )
+    quiet = await heard_everywhere(run, cluster, clients, channels, 10)
+    run.check("heard before", quiet, at_most=2.0, unit="s")
     for how in ("cancel", "error", "raise"):
         offset = cluster[0].log_size()
         counted = (await cluster[0].ask("state"))["recoveries"]
