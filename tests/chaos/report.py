@@ -78,7 +78,6 @@ NOT_COVERED = """\
   as well, with few clients in A6 and C5.
 * Two versions of the server side by side (row A14), which needs a second release.
 * A model checked by a model checker (row C8).
-* Webhooks in a crash: row A1 does not count them.
 """
 
 MARKS = ("<!-- faults -->", "<!-- /faults -->")
