@@ -10,8 +10,8 @@ import time
 from channels_redis.core import RedisChannelLayer
 
 from realtime import bus
+from tests import services
 from tests.chaos.checkers import MOST_SENTENCES, Tally, before_success
-from tests.chaos.children import finished
 from tests.chaos.client import Counter, Pusher
 from tests.chaos.publisher import Publisher
 from tests.chaos.rows import Browser, Run, row
@@ -276,15 +276,17 @@ async def official_libraries_notice_nothing(run: Run) -> None:
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
     words += [f"tests/e2e/test_{name}.py" for name in CONVERSATIONS]
     words.append("tests/protocol/test_signing.py")  # the request vectors of the Ruby library
-    log = run.ground.home / "conversations.log"
-    status = await finished(run, words, log=log, seconds=520, cwd=ROOT)
-    lines = log.read_text().strip().splitlines()
+    status, output = await services.finish(words, 520, cwd=ROOT)
+    lines = output.strip().splitlines()
     tail = lines[-1] if lines else "no output"
     counts = {word: int(number) for number, word in re.findall(r"(\d+) ([a-z]+)", tail)}
     run.check("exit status of the conversations", status, equals=0)
     run.check("passed", counts.pop("passed", 0), at_least=LEAST_CONVERSATIONS)
     run.check("with another end", {n: c for n, c in counts.items() if n in ODD_ENDS}, equals={})
     run.note(tail.strip("= "))
+    for line in lines:
+        if line.startswith(("FAILED", "ERROR")):
+            run.note(line)
 
 
 @row(

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from realtime import conf
+from tests import services
 from tests.chaos import procfs
 from tests.chaos.checkers import lost
-from tests.chaos.children import finished
 from tests.chaos.client import Pusher, path_of
 from tests.chaos.cluster import Node
 from tests.chaos.corpus import Broken, malformed_frames, malformed_handshakes, malformed_texts
@@ -233,7 +233,7 @@ async def _autobahn(run: Run) -> dict:
         f"ws://127.0.0.1:{server.port}",
     ]
     # Its exit status says no with any failed case, also a known one.
-    await finished(run, words, log=home / "kosoku.log", seconds=150)
+    await services.finish(words, 150)
     (results,) = json.loads((home / "autobahn" / "index.json").read_text()).values()
     return dict(results)
 
