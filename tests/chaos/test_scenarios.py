@@ -1,11 +1,15 @@
 """What rows count by themselves finds what it is there for."""
 
+import asyncio
+import json
 from types import SimpleNamespace
 
 import pytest
 
-from tests.chaos.scenarios.crash import _twice
+from tests.chaos.rows import Run
+from tests.chaos.scenarios.crash import Departures, _twice
 from tests.chaos.scenarios.long_run import _grown
+from tests.chaos.scenarios.outbox import DURABLE, SWEPT_SECONDS, check_durable
 from tests.chaos.scenarios.restart import busiest_second
 from tests.chaos.scenarios.webhooks import Endpoint
 
@@ -50,3 +54,61 @@ def test_an_endpoint_that_got_webhooks_out_of_order_says_where(numbers, channels
     faults = Endpoint.out_of_order(endpoint)
 
     assert [fault.split(":")[0] for fault in faults] == [f"well {name}" for name in channels]
+
+
+async def post(port, value):
+    """Send *value* as JSON and return the first line of the answer."""
+    body = json.dumps(value).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    answer = await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+async def test_an_endpoint_has_its_port_before_it_listens_and_counts_each_telling():
+    departures = Departures()
+    left = [{"channel": "presence-room", "user_id": user} for user in ("ann", "bob")]
+    with pytest.raises(ConnectionRefusedError):
+        await post(departures.port, {"events": left})
+
+    await departures.start()
+    for events in (left, left[:1]):
+        assert b" 200 " in await post(departures.port, {"events": events})
+    departures.stop()
+
+    assert departures.told == {("presence-room", "ann"): 2, ("presence-room", "bob"): 1}
+    with pytest.raises(ConnectionRefusedError):
+        await post(departures.port, {"events": left})
+
+
+def durable(*came, status=200):
+    """A run with one durable trigger, and the times at which one subscriber got it."""
+    run = Run("A6", 123456, 1.0, None)
+    event = {"channel": "orders", "publisher": DURABLE, "number": 0}
+    run.history.records += [
+        {"at": 0, "client": "ann", "kind": "subscribed", "channel": "orders"},
+        {"at": 1, "client": DURABLE, "kind": "publish", "status": status, "until": 1.1, **event},
+        *({"at": at, "client": "ann", "kind": "received", "id": "x", **event} for at in came),
+        {"at": 2 + SWEPT_SECONDS, "client": "ann", "kind": "closed", "code": None},
+    ]
+    return run
+
+
+@pytest.mark.parametrize(
+    ("run", "ok"),
+    [
+        (lambda: durable(1.2), True),
+        (lambda: durable(1.2, 5), True),
+        (lambda: durable(), False),
+        (lambda: durable(status=503), False),
+    ],
+    ids=["came", "came again", "lost", "none committed"],
+)
+async def test_each_committed_trigger_has_to_come(run, ok):
+    run = run()
+
+    check_durable(run, at_least=1)
+
+    assert all(check.ok for check in run.checks) is ok

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 
 import psycopg
 
@@ -22,21 +23,13 @@ TOLD_SECONDS = 30.0
 """From a departure to its webhook: it is held back for three, and may meet a claim of the dead."""
 
 
+@dataclass
 class Departures(Endpoint):
     """An endpoint of webhooks that counts how often it was told of each departure."""
 
-    def __init__(self) -> None:
-        self.name = "departures"
-        self.hangs = False
-        self.told: Counter[tuple[str, str]] = Counter()
-        """By channel and user."""
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = int(self._server.sockets[0].getsockname()[1])
-
-    def stop(self) -> None:
-        self._server.close()
+    name: str = "departures"
+    told: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By channel and user."""
 
     def _note(self, body: bytes) -> None:
         for event in json.loads(body)["events"]:
@@ -55,8 +48,8 @@ class Departures(Endpoint):
 )
 async def killed_node_leaves_no_ghosts(run: Run) -> None:
     departures = Departures()
-    await departures.start()
     run.stack.callback(departures.stop)
+    await departures.start()
     webhooks = [{"URL": departures.url, "KINDS": ["member_removed"]}]
     cluster = await run.cluster(2, settings={"WEBHOOKS": webhooks})
     browser = Browser(run.node_js(), "witness")
