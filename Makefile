@@ -89,8 +89,9 @@ fix: install ## format and apply the safe lint fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install ## run the benchmarks and print their table
-	$(BIN)/python $(PYTEST) tests/benchmarks -s
+bench: install ## measure beside other servers: all, QUICK=1, or ONLY=scenario
+	@scripts/install-package "/usr/lib/postgresql/*/bin/initdb" postgresql || true
+	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 # SCALE and SOAK_MINUTES, too, reach the command: make exports what its command line sets.
 faults: install ## inject faults and check the promises: all rows, or ROW=A1 [SEED=n] [LANE=short]
@@ -114,6 +115,6 @@ lock: .venv/.installed ## resolve the newest versions into the lock files
 	npm install --package-lock-only
 
 clean: ## remove what these commands built; the data in var/ stays
-	rm -rf .venv .venv313 node_modules dist docs/_build htmlcov .coverage
+	rm -rf .venv .venv313 node_modules build dist docs/_build htmlcov .coverage
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -187,6 +187,15 @@ def valkey() -> Iterator[str]:
             stop(server)
 
 
+@contextmanager
+def valkey_on_tcp() -> Iterator[str]:
+    """The same as ``valkey`` for clients that know no unix sockets: on 127.0.0.1."""
+    with tempfile.TemporaryDirectory(prefix="valkey-") as name:
+        (port,) = free_ports(1)
+        with _valkey_on(port, Path(name), ("--save", "", "--appendonly", "no")):
+            yield f"redis://127.0.0.1:{port}"
+
+
 @dataclass
 class Replicated:
     """A Valkey master with one replica, and the sentinel that watches over both."""
@@ -217,7 +226,7 @@ def replicated_valkey() -> Iterator[Replicated]:
     """A master, a replica and a sentinel, which speak TCP with each other on 127.0.0.1."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sentinel-")))
-        master, replica, sentinel = _free_ports(3)
+        master, replica, sentinel = free_ports(3)
         processes = {}
         for port, more in ((master, ()), (replica, ("--replicaof", f"127.0.0.1 {master}"))):
             words = ("--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0", *more)
@@ -258,7 +267,7 @@ def _valkey_on(
         stop(server)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports of the system's choice.  Valkey takes no listening socket from its parent."""
     with ExitStack() as stack:
         sockets = [

@@ -1,0 +1,135 @@
+"""A run: how much of everything, who takes part, and turns that alternate."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from tests.bench.contestants import CONTESTANTS, Place, Running, running
+from tests.bench.left_out import LeftOut
+from tests.bench.results import Results
+
+SUBSCRIBERS = 500
+KEEP_SECONDS = 25.0
+"""How long clients stay silent: soketi closes them after 120 s, ours are pinged after 60."""
+BUSY = 0.9
+"""Share of its core above which the load may be what limits a figure."""
+CHANNEL = "bench"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything."""
+
+    rounds: int = 5
+    seconds: float = 2.0
+    levels: tuple[int, ...] = (1_000, 5_000, 9_000)
+    """Idle connections whose memory is measured."""
+    growth: tuple[int, ...] = (500, 5_000, 9_000)
+    """Subscribers of one channel."""
+    channels: int = 10_000
+    members: int = 1_000
+    connects: int = 500
+    triggers: int = 2_000
+    idle: tuple[str, ...] = (
+        *("fast-redis", "fast-memory", "portable-memory", "daphne-memory"),
+        *("soketi-redis", "soketi-memory", "plain-pubsub"),
+    )
+    """Contestants whose memory is measured."""
+
+    def describe(self) -> str:
+        """How it is measured, in a sentence."""
+        return (
+            f"{SUBSCRIBERS} subscribers, events of 100 bytes, {self.rounds} alternating rounds of"
+            f" {self.seconds:g} s, medians"
+        )
+
+
+WHOLE = Plan()
+QUICK = Plan(
+    rounds=2,
+    seconds=0.8,
+    levels=(1_000,),
+    growth=(500, 2_000),
+    channels=1_000,
+    members=200,
+    connects=200,
+    triggers=500,
+    idle=("fast-redis", "soketi-redis"),
+)
+
+
+@dataclass
+class Bench:
+    """A run: its plan, its results, and where it keeps files."""
+
+    plan: Plan
+    place: Place
+    results: Results = field(default_factory=Results)
+    _kept_at: dict[int, float] = field(default_factory=dict)
+
+    @contextmanager
+    def lineup(self, *names: str, **environment: str) -> Iterator[list[Running]]:
+        """Those of *names* that this machine can run."""
+        with ExitStack() as stack:
+            ready = []
+            for name in names:
+                try:
+                    ready.append(
+                        stack.enter_context(running(CONTESTANTS[name], self.place, **environment))
+                    )
+                except LeftOut as why:
+                    self.leave_out(name, str(why))
+            yield ready
+
+    def leave_out(self, name: str, why: str) -> None:
+        """Note that a contestant or a scenario does not take part, once."""
+        if name not in self.results.left_out:
+            self.results.left_out[name] = why
+            print(f"  left out: {name}: {why}", flush=True)
+
+    def turns(self, runners: Sequence[Running], rounds: int | None = None) -> Iterator[Running]:
+        """A B C A B C …, with signs of life from the clients between them."""
+        for _ in range(rounds or self.plan.rounds):
+            for runner in runners:
+                self._keep(runners)
+                yield runner
+
+    def _keep(self, runners: Sequence[Running]) -> None:
+        for runner in runners:
+            if time.monotonic() - self._kept_at.setdefault(id(runner), 0) > KEEP_SECONDS:
+                runner.load.call("keep")
+                self._kept_at[id(runner)] = time.monotonic()
+
+    def fan_out(
+        self, scenario: str, runner: Running, suffix: str = "", **arguments: float | str
+    ) -> dict[str, float]:
+        """Publish, and record what each delivery took.
+
+        Args:
+            suffix: of the names of the figures, where a scenario has several of a kind.
+        """
+        wanted = {"channel": CHANNEL, "receivers": SUBSCRIBERS, "seconds": self.plan.seconds}
+        seen = runner.measure("publish", **{**wanted, **arguments})
+        if seen["lost"]:
+            self.results.warn(f"{runner.name} lost {seen['lost']:.0f} deliveries in {scenario}")
+        if seen["busy"] > BUSY:
+            share = f"{seen['busy']:.0%}"
+            self.results.warn(f"the load took {share} of its core with {runner.name} in {scenario}")
+        deliveries = max(1.0, seen["deliveries"])
+        each = seen["cpu"] / deliveries * 1e6
+        print(f"  {scenario}: {runner.name}: {each:.2f} µs CPU per delivery", flush=True)
+        figures = {
+            "cpu": each,
+            "rate": seen["deliveries"] / seen["seconds"],
+            "cpu_share": seen["cpu"] / seen["seconds"],
+            "load": seen["busy"],
+            "bus_cpu": seen["bus_cpu"] / deliveries * 1e6,
+            "messages": seen["messages"] / seen["events"],
+            **{name: seen[name] for name in ("p50", "p95", "p99") if name in seen},
+        }
+        if not runner.bus:
+            del figures["bus_cpu"], figures["messages"]
+        figures = {f"{name}{suffix}": value for name, value in figures.items()}
+        self.results.add(scenario, runner.name, figures)
+        return seen

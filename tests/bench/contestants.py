@@ -1,0 +1,229 @@
+"""Who is measured: this server in several forms, and what it is compared with."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.bench import limit, machine, soketi
+from tests.bench.bus import Bus, Look, bus
+from tests.bench.driver import Load, load
+from tests.bench.load.target import Target
+from tests.e2e import sites
+
+APP = sites.App(key="bench-key", secret="bench-secret")
+
+_PLAIN_UVICORN = (
+    *(sys.executable, "-m", "uvicorn", "--loop", "uvloop", "--ws", "websockets-sansio"),
+    *("--ws-per-message-deflate", "false", "--backlog", "2048", "--no-proxy-headers"),
+    *("--no-access-log", "--log-level", "warning"),
+)
+_PORTABLE = (*_PLAIN_UVICORN, "--ws-max-size", "131072", "project.asgi:application", "--fd")
+_PLAIN_SITE = (*_PLAIN_UVICORN, "tests.bench.plain_site.asgi:application", "--fd")
+
+Process = tuple[int, int]
+"""Process id and port."""
+
+
+@dataclass
+class Place:
+    """Where contestants keep their files, and what they share."""
+
+    home: Path
+    template: Path | None = None
+    """A migrated SQLite database, made once."""
+    started: int = 0
+
+    def new(self, name: str) -> Path:
+        """A directory for one contestant."""
+        self.started += 1
+        path = self.home / f"{self.started}-{name}"
+        path.mkdir()
+        return path
+
+    def database(self, home: Path) -> str:
+        """The URL of a migrated SQLite database in *home*."""
+        if self.template is None:
+            self.template = self.home / "template.sqlite3"
+            sites.manage(
+                site_environment(DATABASE_URL=f"sqlite:///{self.template}"),
+                *("migrate", "--verbosity", "0"),
+            )
+        copy = home / "db.sqlite3"
+        shutil.copy(self.template, copy)
+        return f"sqlite:///{copy}"
+
+
+def site_environment(**changes: str) -> dict[str, str]:
+    """The environment of the reference site in production form."""
+    return sites.environment(
+        **{
+            **sites.PRODUCTION,
+            "DJANGO_SETTINGS_MODULE": "tests.bench.settings",
+            "REALTIME_APP_ID": APP.id,
+            "REALTIME_APP_KEY": APP.key,
+            "REALTIME_APP_SECRET": APP.secret,
+        },
+        **changes,
+    )
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to serve."""
+
+    name: str
+    title: str
+    start: Callable[["Contestant", Path, Bus | None, dict[str, str]], Any]
+    """Starts one process; a context manager of a ``Process``."""
+    command: tuple[str, ...] = ()
+    redis: bool = False
+    pusher: bool = True
+    ours: bool = False
+
+
+@dataclass
+class Running:
+    """A contestant that serves, with a load process of its own."""
+
+    contestant: Contestant
+    processes: list[Process]
+    load: Load
+    bus: Bus | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.contestant.name
+
+    def cpu(self) -> float:
+        """Seconds of CPU that its processes have taken; without Redis."""
+        return sum(machine.cpu_seconds(pid) for pid, _ in self.processes)
+
+    def rss(self) -> int:
+        """Bytes in memory of its processes."""
+        return sum(machine.rss(pid) for pid, _ in self.processes)
+
+    def connections(self) -> int:
+        """Connections that its processes have not closed."""
+        return sum(machine.connections(port) for _, port in self.processes)
+
+    def measure(self, command: str, **arguments: Any) -> dict[str, float]:
+        """Let the load do something, and add what it cost.
+
+        Returns:
+            What the load answers, with ``cpu`` and ``bus_cpu`` in seconds and ``messages``
+            of the layer.
+        """
+        cpu, looked = self.cpu(), self._look()
+        answer = self.load.call(command, **arguments)
+        after = self._look()
+        return {
+            **answer,
+            "cpu": self.cpu() - cpu,
+            "bus_cpu": after.cpu - looked.cpu,
+            "messages": after.messages - looked.messages,
+        }
+
+    def _look(self) -> Look:
+        return self.bus.look() if self.bus else Look(0, 0)
+
+
+@contextmanager
+def running(
+    contestant: Contestant, place: Place, *, processes: int = 1, **environment: str
+) -> Iterator[Running]:
+    """Start *contestant* and a load process against it.
+
+    Args:
+        processes: how many, on one Redis and one database.
+        environment: changes to that of the server.
+
+    Raises:
+        LeftOut: something it needs is missing.
+    """
+    with ExitStack() as stack:
+        home = place.new(contestant.name)
+        own_bus = stack.enter_context(bus()) if contestant.redis else None
+        if contestant.ours and "DATABASE_URL" not in environment:
+            environment["DATABASE_URL"] = place.database(home)
+        started: list[Process] = []
+        for number in range(processes):
+            cores = machine.cores()
+            with machine.on(cores.second if number else cores.server):
+                log = home / f"server-{number}.log"
+                recipe = contestant.start(contestant, log, own_bus, environment)
+                started.append(stack.enter_context(recipe))
+        target = Target(
+            ports=tuple(port for _, port in started),
+            pusher=contestant.pusher,
+            app_id=APP.id,
+            key=APP.key,
+            secret=APP.secret,
+        )
+        driver = stack.enter_context(load(target, home))
+        yield Running(contestant, started, driver, own_bus, environment)
+
+
+@contextmanager
+def _python(
+    contestant: Contestant, log: Path, own_bus: Bus | None, changes: dict[str, str]
+) -> Iterator[Process]:
+    redis = {"REDIS_URL": own_bus.url} if own_bus else {}
+    if contestant.ours:
+        environment = site_environment(**redis, **changes)
+    else:
+        environment = sites.environment(**redis, PLAIN_LAYER=contestant.name.rpartition("-")[2])
+    with sites.serving(contestant.command, environment, log) as server:
+        yield server.process.pid, server.port
+
+
+@contextmanager
+def _limit(
+    contestant: Contestant, log: Path, own_bus: Bus | None, changes: dict[str, str]
+) -> Iterator[Process]:
+    with sites.serving((str(limit.program()),), sites.environment(), log) as server:
+        yield server.process.pid, server.port
+
+
+def _soketi(
+    contestant: Contestant, log: Path, own_bus: Bus | None, changes: dict[str, str]
+) -> AbstractContextManager[Process]:
+    return soketi.serving(APP, log, own_bus.port if own_bus else None)
+
+
+_ALL = (
+    Contestant(
+        "fast-redis",
+        "uvicorn as `make serve` runs it, Redis",
+        _python,
+        sites.UVICORN,
+        True,
+        ours=True,
+    ),
+    Contestant(
+        "fast-memory",
+        "uvicorn as `make serve` runs it, in memory",
+        _python,
+        sites.UVICORN,
+        ours=True,
+    ),
+    Contestant("portable-redis", "plain uvicorn, Redis", _python, _PORTABLE, True, ours=True),
+    Contestant("portable-memory", "plain uvicorn, in memory", _python, _PORTABLE, ours=True),
+    Contestant("daphne-memory", "Daphne, in memory", _python, sites.DAPHNE, ours=True),
+    Contestant("soketi-redis", "soketi, Redis", _soketi, redis=True),
+    Contestant("soketi-memory", "soketi, in memory", _soketi),
+    Contestant(
+        "plain-pubsub", "plain Channels, pub/sub layer", _python, _PLAIN_SITE, True, pusher=False
+    ),
+    Contestant(
+        "plain-queue", "plain Channels, queue layer", _python, _PLAIN_SITE, True, pusher=False
+    ),
+    Contestant("limit", "one system call per delivery, in C", _limit, pusher=False),
+)
+
+CONTESTANTS = {item.name: item for item in _ALL}
+"""By name, in the order in which their rounds alternate."""

@@ -1,0 +1,1 @@
+"""The load generator: a process that subscribes, publishes, counts and hardly parses."""

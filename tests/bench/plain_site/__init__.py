@@ -1,0 +1,1 @@
+"""What the tutorial of Channels teaches: no protocol, one layer group per channel."""
