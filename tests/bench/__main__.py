@@ -3,11 +3,13 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 from tests.bench import chart, machine, page, soketi, table
 from tests.bench.bench import QUICK, WHOLE, Bench
@@ -70,7 +72,13 @@ def run(bench: Bench, names: list[str]) -> None:
     print(f"took {(time.monotonic() - started) / 60:.1f} minutes")
 
 
+def _end(number: int, frame: FrameType | None) -> None:
+    """SIGTERM: stop what was started, then go."""
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

@@ -101,6 +101,11 @@ class Bench:
                 runner.load.call("keep")
                 self._kept_at[id(runner)] = time.monotonic()
 
+    def warm(self, runner: Running, channel: str = CHANNEL, receivers: int = SUBSCRIBERS) -> None:
+        """Publish for a moment before anything is measured."""
+        seconds = self.plan.seconds / 4
+        runner.load.call("publish", channel=channel, receivers=receivers, seconds=seconds)
+
     def fan_out(
         self, scenario: str, runner: Running, suffix: str = "", **arguments: float | str
     ) -> dict[str, float]:

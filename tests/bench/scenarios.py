@@ -34,9 +34,7 @@ def fan_out(bench: Bench) -> None:
             if not runner.contestant.pusher:
                 groups = groups[:1]
             runner.load.call("connect", count=SUBSCRIBERS, groups=groups, sampled=SAMPLED)
-            runner.load.call(  # warm
-                "publish", channel=CHANNEL, receivers=SUBSCRIBERS, seconds=bench.plan.seconds / 4
-            )
+            bench.warm(runner)
         for runner in bench.turns(everybody):
             bench.fan_out("fan-out", runner)
         many = _some(everybody, "fast-redis", "portable-redis", "soketi-redis", "limit")
@@ -132,6 +130,7 @@ def growth(bench: Bench) -> None:
     with bench.lineup("fast-redis", "soketi-redis") as runners:
         for runner in runners:
             runner.load.call("connect", count=sizes[-1], groups=groups)
+            bench.warm(runner, f"of-{sizes[0]}", sizes[0])
         for runner in bench.turns(runners):
             for channel, size in groups:
                 bench.fan_out("growth", runner, f"_{size}", channel=channel, receivers=size)
@@ -149,6 +148,8 @@ def channels(bench: Bench) -> None:
             runner.load.call("connect", count=SUBSCRIBERS, groups=groups)
         for runner in crowded:
             runner.load.call("subscribe_own", each=many // SUBSCRIBERS)
+        for runner in (*few, *crowded):
+            bench.warm(runner)
         for runner in bench.turns([*few, *crowded]):
             suffix = "_1" if runner in few else f"_{many}"
             bench.fan_out("channels", runner, suffix)
@@ -173,8 +174,7 @@ def presence(bench: Bench) -> None:
             figures = {
                 "joins": count / seen["seconds"],
                 "cpu": seen["cpu"] / count * 1e6,
-                "announced": seen["announced"] / (count * (count - 1) / 2),
-                "all_seconds": seen["all_seconds"],
+                "announced": seen["announced"] / count,
                 "load": seen["busy"],
             }
             bench.results.add("presence", runner.name, figures)
@@ -187,6 +187,7 @@ def workers(bench: Bench) -> None:
         for runner in (one, two):
             groups = [(CHANNEL, SUBSCRIBERS)]
             runner.load.call("connect", count=SUBSCRIBERS, groups=groups)
+            bench.warm(runner)
         for runner in bench.turns([one, two]):
             seen = bench.fan_out("workers", runner, "_1" if runner is one else "_2", publishers=4)
             per_second = seen["deliveries"] / seen["cpu"]

@@ -9,6 +9,7 @@ import hashlib
 import http.client
 import json
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,13 +99,15 @@ def serving(app: sites.App, log: Path, redis_port: int | None) -> Iterator[tuple
     environment = sites.environment(**{f"SOKETI_{name}": value for name, value in given.items()})
     with machine.on(machine.cores().server):
         process: subprocess.Popen[Any] = services.spawn(
-            ["node", SERVER, "start"], log=log, env=environment, cwd=HOME
+            ["node", SERVER, "start"], log=log, orphaned=signal.SIGKILL, env=environment, cwd=HOME
         )
     try:
         services.until_ready(process, lambda: _answers(port), log)
         yield process.pid, port
     finally:
-        services.stop(process)
+        # Told to end in an orderly way, it may go on for ever, and take gigabytes.
+        process.kill()
+        process.wait()
 
 
 def _answers(port: int) -> bool:

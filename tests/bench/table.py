@@ -65,30 +65,29 @@ SHAPES = {
             Column("load", "load busy", 2),
         ),
     ),
-    "memory": Shape("Memory per idle connection, subscribed", (Column("rss", "KiB at", 1),)),
+    "memory": Shape("Memory per idle connection, subscribed", (Column("rss", "KiB at {size}", 1),)),
     "growth": Shape(
-        "One channel of more subscribers", (Column("cpu", "µs CPU per delivery at", 2),)
+        "One channel of more subscribers", (Column("cpu", "µs CPU per delivery at {size}", 2),)
     ),
     "channels": Shape(
-        "500 subscribers of one channel, beside other channels",
-        (Column("cpu", "µs CPU per delivery, channels:", 2),),
+        "500 subscribers of one channel, with so many channels occupied",
+        (Column("cpu", "µs CPU per delivery with {size}", 2),),
     ),
     "presence": Shape(
         "Joins into one presence channel, all at once",
         (
             Column("joins", "joins/s", 0),
             Column("cpu", "µs CPU per join, with its announcements", 0, compared=True),
-            Column("announced", "announced", 2),
-            Column("all_seconds", "s until all is announced", 2),
+            Column("announced", "announcements each", 0),
             Column("load", "load busy", 2),
         ),
     ),
     "workers": Shape(
         "Processes that share Redis and 500 subscribers",
         (
-            Column("cpu", "µs CPU per delivery, processes:", 2),
-            Column("rate", "deliveries/s, processes:", 0),
-            Column("per_cpu_second", "deliveries per CPU second, processes:", 0),
+            Column("cpu", "µs CPU per delivery, {size} proc.", 2),
+            Column("rate", "deliveries/s, {size} proc.", 0),
+            Column("per_cpu_second", "per CPU second, {size} proc.", 0),
         ),
     ),
     "trigger": Shape(
@@ -143,7 +142,7 @@ def _figures(column: Column, results: Results, scenario: str) -> Iterator[tuple[
         and (end := name.removeprefix(f"{column.figure}_")).isdecimal()
     }
     for size in sorted(sizes):
-        yield f"{column.figure}_{size}", f"{column.heading} {size:,}"
+        yield f"{column.figure}_{size}", column.heading.format(size=f"{size:,}")
 
 
 def _references(results: Results, scenario: str) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ class Tally:
         self.target = sys.maxsize
         """The number of frames that somebody waits for."""
         self.reached_at = 0.0
-        """When the last target was reached."""
+        """When what was last waited for had come."""
         self.samples: list[int] = []
         """Nanoseconds from publish to receipt, of the subscribers that look."""
         self._news = asyncio.Event()
@@ -32,6 +32,7 @@ class Tally:
 
     async def until(self, frames: int, stall: float = STALL_SECONDS) -> bool:
         """Wait for a total of *frames*; False if none came for *stall* seconds."""
+        self.reached_at = time.perf_counter()  # unless there is something to wait for
         while self.frames < frames:
             seen = self.frames
             self.target = min(self.target, frames)
