@@ -180,6 +180,7 @@ class Generator:
         wanted = PACED_CLIENTS if rate else publishers
         while len(self._clients) < wanted:
             self._clients.append(Client(next(ports)))
+        opened = self._opened()
         meter = Meter()
         end = time.perf_counter() + seconds
 
@@ -201,15 +202,17 @@ class Generator:
         used = meter.read(tally.reached_at if everything and receivers else None)
         self._expect_open()
         got = tally.frames - start
-        lost = sent * receivers - got
         return {
             **used,
             "events": sent,
             "deliveries": got,
-            "lost": lost,
-            "requests_per_connection": sent / max(1, sum(c.connections for c in self._clients)),
+            "lost": sent * receivers - got,
+            "requests_per_connection": sent / max(1, self._opened() - opened),
             **percentiles(tally.samples),
         }
+
+    def _opened(self) -> int:
+        return sum(client.connections for client in self._clients)
 
     async def _paced(
         self, rate: float, end: float, post: Callable[[Client], Coroutine[Any, Any, None]]
