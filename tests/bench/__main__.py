@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -14,6 +15,7 @@ from types import FrameType
 from tests.bench import chart, machine, page, soketi, table
 from tests.bench.bench import QUICK, WHOLE, Bench
 from tests.bench.contestants import Place
+from tests.bench.driver import LoadFailed
 from tests.bench.left_out import LeftOut
 from tests.bench.scenarios import SCENARIOS
 from tests.e2e.sites import ROOT
@@ -22,7 +24,11 @@ BUILD = ROOT / "build"
 
 
 def main(arguments: list[str]) -> int:
-    """Measure, print the tables, and write ``build/bench.json`` and the chart."""
+    """Measure, print the tables, and write ``build/bench.json`` and the chart.
+
+    Returns:
+        1 if a scenario failed, else 0, also where a contestant was left out.
+    """
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smaller run, of two minutes")
     parser.add_argument(
@@ -37,7 +43,7 @@ def main(arguments: list[str]) -> int:
         soketi.install()
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as home:
         bench = Bench(QUICK if chosen.quick else WHOLE, Place(Path(home)))
-        run(bench, chosen.only or list(SCENARIOS))
+        complete = run(bench, chosen.only or list(SCENARIOS))
     results = bench.results
     (BUILD / "bench.json").write_text(json.dumps(results.as_json(), indent=2) + "\n")
     print("wrote build/bench.json")
@@ -45,14 +51,19 @@ def main(arguments: list[str]) -> int:
         drawn = chart.draw(results)
         (BUILD / "bench.svg").write_text(drawn)
         print("wrote build/bench.svg")
-        if not chosen.quick and not chosen.only:
+        if complete and not chosen.quick and not chosen.only:
             page.write(results, drawn)
             print(f"wrote {page.PAGE.relative_to(ROOT)}")
-    return 0
+    return 0 if complete else 1
 
 
-def run(bench: Bench, names: list[str]) -> None:
-    """Run scenarios one after the other; print the tables of each as it ends."""
+def run(bench: Bench, names: list[str]) -> bool:
+    """Run scenarios one after the other; print the tables of each as it ends.
+
+    Returns:
+        Whether all of them came to their end.
+    """
+    complete = True
     bench.results.about = {**machine.describe(), "Method": bench.plan.describe()}
     for name, value in bench.results.about.items():
         print(f"{name}: {value}")
@@ -60,7 +71,11 @@ def run(bench: Bench, names: list[str]) -> None:
     for name in names:
         print(f"\n== {name}", flush=True)
         before = set(bench.results.figures)
-        SCENARIOS[name](bench)
+        try:
+            SCENARIOS[name](bench)
+        except (LoadFailed, RuntimeError, subprocess.CalledProcessError) as error:
+            bench.results.warn(f"{name} ended before its time: {error}")
+            complete = False
         for scenario in bench.results.figures:
             if scenario not in before:
                 print(f"\n{table.text(bench.results, scenario)}", flush=True)
@@ -70,6 +85,7 @@ def run(bench: Bench, names: list[str]) -> None:
     for name, why in bench.results.left_out.items():
         print(f"left out: {name}: {why}")
     print(f"took {(time.monotonic() - started) / 60:.1f} minutes")
+    return complete
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -78,7 +78,7 @@ def connections(port: int) -> int:
     count = 0
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, _, state, *_ = line.split()
-        count += state in _OPEN and int(local.rpartition(":")[2], 16) == port
+        count += state in _OPEN and local == f"0100007F:{port:04X}"
     return count
 
 

@@ -95,17 +95,12 @@ def _visit(runner: Running, count: int) -> dict[str, float]:
     """Let *count* connections come, subscribe and go."""
     seen = runner.measure("connect", count=count, groups=[(CHANNEL, count)])
     runner.load.call("drop")
-    _until(lambda: runner.connections() == 0)
-    return seen
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    """Look every 20 ms until *condition* holds; what is measured next would pay for it."""
     deadline = time.monotonic() + PATIENCE
-    while not condition():
+    while left := runner.connections():  # what is measured next would pay for them
         if time.monotonic() > deadline:
-            raise LoadFailed("the server keeps connections that are gone")
+            raise LoadFailed(f"{runner.name} keeps {left} connections that are gone")
         time.sleep(0.02)
+    return seen
 
 
 def memory(bench: Bench) -> None:

@@ -102,7 +102,10 @@ def serving(app: sites.App, log: Path, redis_port: int | None) -> Iterator[tuple
             ["node", SERVER, "start"], log=log, orphaned=signal.SIGKILL, env=environment, cwd=HOME
         )
     try:
-        services.until_ready(process, lambda: _answers(port), log)
+        try:
+            services.until_ready(process, lambda: _answers(port), log)
+        except RuntimeError as error:
+            raise LeftOut(f"soketi does not start: {str(error)[-500:]}") from None
         yield process.pid, port
     finally:
         # Told to end in an orderly way, it may go on for ever, and take gigabytes.
