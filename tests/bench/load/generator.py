@@ -21,6 +21,8 @@ QUIET_SECONDS: Final = 1.0
 """After so long without an announcement, all have been made."""
 WINDOW: Final = 32
 """Events that may be under way.  A publisher waits beyond, so that no server has to drop any."""
+WINDOW_DELIVERIES: Final = 16_000
+"""The same in deliveries, for channels of more than 500 subscribers; two events at least."""
 PACED_CLIENTS: Final = 32
 """HTTP connections that publish at a rate; an event that finds none free is sent late."""
 
@@ -180,6 +182,7 @@ class Generator:
         wanted = PACED_CLIENTS if rate else publishers
         while len(self._clients) < wanted:
             self._clients.append(Client(next(ports)))
+        window = max(2, min(WINDOW, WINDOW_DELIVERIES // max(1, receivers)))
         opened = self._opened()
         meter = Meter()
         end = time.perf_counter() + seconds
@@ -192,7 +195,7 @@ class Generator:
         async def in_sequence(client: Client) -> None:
             while time.perf_counter() < end:
                 await post(client)
-                await tally.until(start + (sent - WINDOW) * receivers)
+                await tally.until(start + (sent - window) * receivers)
 
         if rate:
             await self._paced(rate, end, post)

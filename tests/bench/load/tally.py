@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Final
 
-STALL_SECONDS: Final = 4.0
+STALL_SECONDS: Final = 10.0
 """After so long without a frame, those that are missing are lost."""
 
 
