@@ -14,7 +14,7 @@ from tests.chaos.websocket import frame
 
 ADDRESSES: Final = 8
 """Of this machine that connections come from: one has ports for 28,000 of them only."""
-AT_ONCE: Final = 64
+AT_ONCE: Final = 32
 """Connections that are being opened at a time."""
 PATIENCE: Final = 120.0
 QUIET_SECONDS: Final = 1.0
