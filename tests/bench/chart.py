@@ -52,8 +52,7 @@ def draw(results: Results) -> str:
 
 
 def _title(name: str) -> str:
-    title = CONTESTANTS[name].title.replace("`", "") if name in CONTESTANTS else name
-    return f"this server: {title}" if _is_ours(name) else title
+    return CONTESTANTS[name].title.replace("`", "") if name in CONTESTANTS else name
 
 
 def _is_ours(name: str) -> bool:

@@ -232,7 +232,7 @@ def _soketi(
 _ALL = (
     Contestant(
         "fast-redis",
-        "uvicorn as `make serve` runs it, Redis",
+        "this server, `make serve`, Redis",
         _python,
         _FAST,
         True,
@@ -240,14 +240,18 @@ _ALL = (
     ),
     Contestant(
         "fast-memory",
-        "uvicorn as `make serve` runs it, in memory",
+        "this server, `make serve`, in memory",
         _python,
         _FAST,
         ours=True,
     ),
-    Contestant("portable-redis", "plain uvicorn, Redis", _python, _PORTABLE, True, ours=True),
-    Contestant("portable-memory", "plain uvicorn, in memory", _python, _PORTABLE, ours=True),
-    Contestant("daphne-memory", "Daphne, in memory", _python, sites.DAPHNE, ours=True),
+    Contestant(
+        "portable-redis", "this server, plain uvicorn, Redis", _python, _PORTABLE, True, ours=True
+    ),
+    Contestant(
+        "portable-memory", "this server, plain uvicorn, in memory", _python, _PORTABLE, ours=True
+    ),
+    Contestant("daphne-memory", "this server, Daphne, in memory", _python, sites.DAPHNE, ours=True),
     Contestant("soketi-redis", "soketi, Redis", _soketi, redis=True),
     Contestant("soketi-memory", "soketi, in memory", _soketi),
     Contestant(
