@@ -67,6 +67,8 @@ class Bench:
     place: Place
     results: Results = field(default_factory=Results)
     _kept_at: dict[int, float] = field(default_factory=dict)
+    _lined_up: list[Running] = field(default_factory=list)
+    """Everybody whose clients wait, also those whose turn is in another part."""
 
     @contextmanager
     def lineup(self, *names: str, **environment: str) -> Iterator[list[Running]]:
@@ -80,7 +82,11 @@ class Bench:
                     )
                 except LeftOut as why:
                     self.leave_out(name, str(why))
-            yield ready
+            self._lined_up += ready
+            try:
+                yield ready
+            finally:
+                self._lined_up = [runner for runner in self._lined_up if runner not in ready]
 
     def leave_out(self, name: str, why: str) -> None:
         """Note that a contestant or a scenario does not take part, once."""
@@ -88,11 +94,11 @@ class Bench:
             self.results.left_out[name] = why
             print(f"  left out: {name}: {why}", flush=True)
 
-    def turns(self, runners: Sequence[Running], rounds: int | None = None) -> Iterator[Running]:
+    def turns(self, runners: Sequence[Running]) -> Iterator[Running]:
         """A B C A B C …, with signs of life from the clients between them."""
-        for _ in range(rounds or self.plan.rounds):
+        for _ in range(self.plan.rounds):
             for runner in runners:
-                self._keep(runners)
+                self._keep([*self._lined_up, *runners])
                 yield runner
 
     def _keep(self, runners: Sequence[Running]) -> None:
@@ -119,8 +125,9 @@ class Bench:
         if seen["lost"]:
             self.results.warn(f"{runner.name} lost {seen['lost']:.0f} deliveries in {scenario}")
         if seen["busy"] > BUSY:
-            share = f"{seen['busy']:.0%}"
-            self.results.warn(f"the load took {share} of its core with {runner.name} in {scenario}")
+            self.results.warn(
+                f"the load took more than {BUSY:.0%} of its core with {runner.name} in {scenario}"
+            )
         deliveries = max(1.0, seen["deliveries"])
         each = seen["cpu"] / deliveries * 1e6
         print(f"  {scenario}: {runner.name}: {each:.2f} µs CPU per delivery", flush=True)

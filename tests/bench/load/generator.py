@@ -132,6 +132,7 @@ class Generator:
 
     async def keep(self) -> dict[str, float]:
         """Show that every client is alive, as Pusher clients do after silence."""
+        self._expect_open()
         if self._target.pusher:
             wanted = self._tally.frames + len(self._subscribers)
             for item in self._subscribers:
