@@ -71,13 +71,25 @@ class Clock:
     """The clock of the database, watched for being put back or forward."""
 
     def __init__(self) -> None:
-        self._offset: float | None = None
+        self._ahead: tuple[float, float] | None = None
+        """The least and the most that it can be ahead of the monotonic clock, in seconds."""
 
     def jump_seconds(self, server_id: UUID) -> float:
-        """How far it jumped since the last look, beyond the time that has passed."""
+        """How far it certainly jumped since the last look, beyond the time that has passed.
+
+        The database names its time somewhere between question and answer.  An answer that
+        is late says less about it, and is no jump.
+        """
+        asked = time.monotonic()
         rows = Server.objects.filter(pk=server_id).annotate(clock=Now())
         now = rows.values_list("clock", flat=True).first()
         if now is None:
             return 0.0
-        before, self._offset = self._offset, now.timestamp() - time.monotonic()
-        return 0.0 if before is None else self._offset - before
+        least, most = now.timestamp() - time.monotonic(), now.timestamp() - asked
+        before = self._ahead or (least, most)
+        within = max(least, before[0]), min(most, before[1])
+        if within[0] <= within[1]:
+            self._ahead = within
+            return 0.0
+        self._ahead = least, most
+        return least - before[1] if least > before[1] else most - before[0]

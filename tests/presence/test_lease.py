@@ -1,5 +1,6 @@
 """The claim of a server process to be alive."""
 
+import itertools
 import os
 import time
 import uuid
@@ -80,6 +81,31 @@ def test_a_clock_that_is_put_forward_or_back_jumps(monkeypatch, seconds):
     monkeypatch.setattr("realtime.presence.lease.time.monotonic", lambda: now - seconds)
 
     assert clock.jump_seconds(SERVER) == pytest.approx(seconds, abs=5)
+
+
+def test_an_answer_that_is_late_is_no_jump(monkeypatch):
+    lease.take(SERVER, 60)
+    clock = lease.Clock()
+    clock.jump_seconds(SERVER)
+    began, late = time.monotonic(), itertools.chain([0, 3], itertools.repeat(3))
+    monkeypatch.setattr("realtime.presence.lease.time.monotonic", lambda: began + next(late))
+
+    assert abs(clock.jump_seconds(SERVER)) < 1
+
+    monkeypatch.setattr("realtime.presence.lease.time.monotonic", lambda: began)
+    assert abs(clock.jump_seconds(SERVER)) < 1
+
+
+def test_a_jump_is_seen_after_an_answer_that_was_late(monkeypatch):
+    lease.take(SERVER, 60)
+    clock = lease.Clock()
+    clock.jump_seconds(SERVER)
+    began, late = time.monotonic(), iter([0, 3])
+    monkeypatch.setattr("realtime.presence.lease.time.monotonic", lambda: began + next(late))
+    clock.jump_seconds(SERVER)
+
+    monkeypatch.setattr("realtime.presence.lease.time.monotonic", lambda: began - 2)
+    assert clock.jump_seconds(SERVER) == pytest.approx(2, abs=0.9)
 
 
 def test_a_server_without_a_row_has_no_clock():
