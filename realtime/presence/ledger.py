@@ -24,6 +24,7 @@ from realtime.presence.announcer import Announcer, deliver_here, followed
 from realtime.presence.audit import Subscription
 from realtime.presence.entries import Entry
 from realtime.presence.occupancy import Occupy
+from realtime.presence.tally import Tally
 from realtime.presence.transitions import Join, Leave, Transition
 from realtime.protocol.errors import RealtimeError
 from realtime.protocol.facts import Fact
@@ -64,10 +65,9 @@ class Ledger:
         """The group that is being committed."""
         self._told = 0
         """Facts among what is pending or in hand."""
-        self._dirty: set[tuple[str, str]] = set()
+        self._tally = Tally(self._write_soon)
         self._held: dict[Subscription, Join] = {}
         """Committed joins by app, channel and socket: what a lost lease makes us repeat."""
-        self._counts: dict[tuple[str, str], int] = {}
         self._writer: asyncio.Task[object] | None = None
         self._beat: asyncio.Task[object] | None = None
         self._groups_taken = 0
@@ -128,13 +128,7 @@ class Ledger:
 
     def occupy(self, app_id: str, channel: str, subscriptions: int) -> None:
         """Record how many subscriptions a channel has here; only the last number counts."""
-        key = (app_id, channel)
-        if subscriptions:
-            self._counts[key] = subscriptions
-        else:
-            self._counts.pop(key, None)
-        self._dirty.add(key)
-        self._write_soon()
+        self._tally.set((app_id, channel), subscriptions)
 
     def tell(self, fact: Fact) -> None:
         """Write *fact* with the next group if it is wanted; see ``webhooks.facts.wanted``."""
@@ -147,9 +141,12 @@ class Ledger:
 
     async def flushed(self) -> None:
         """Wait until what was recorded so far is committed, but not for long."""
+        self._tally.hurry()
         if self._writer is None:
             return
-        groups = math.ceil(max(len(self._pending), len(self._dirty)) / conf.get().group_transitions)
+        groups = math.ceil(
+            max(len(self._pending), len(self._tally.changed)) / conf.get().group_transitions
+        )
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (self._groups_taken + groups, committed)
         self._awaited.append(entry)
@@ -169,7 +166,7 @@ class Ledger:
 
     def state(self) -> tuple[int, float]:
         """How many changes are not committed, and the seconds until the lease runs out, if any."""
-        waiting = len(self._in_hand) + len(self._pending) + len(self._dirty)
+        waiting = len(self._in_hand) + len(self._pending) + len(self._tally.changed)
         left = self._lease_until - asyncio.get_running_loop().time()
         return waiting, left if self._server_id is not None else math.inf
 
@@ -177,6 +174,7 @@ class Ledger:
         """Write what is left, and let the lease run out once the travellers have arrived."""
         if self._stopped:
             return
+        self._tally.hurry()
         if self._writer is not None:
             await asyncio.wait([self._writer], timeout=conf.get().publish_timeout_seconds)
         self._stopped = True
@@ -199,7 +197,7 @@ class Ledger:
 
     def moving(self) -> tuple[set[Subscription], set[tuple[str, str]]]:
         """The subscriptions and counts that are on their way into the database."""
-        subscriptions, channels = set[Subscription](), set(self._dirty)
+        subscriptions, channels = set[Subscription](), set(self._tally.changed)
         for move, _ in (*self._in_hand, *self._pending):
             if isinstance(move, Occupy):
                 channels.add((move.app_id, move.channel))
@@ -223,13 +221,16 @@ class Ledger:
     def _write_soon(self) -> None:
         if self._stopped:
             return  # whoever reaps this server records what is still to come
-        if self._writer is None:
+        if self._writer is None and self._has_work():
             self._writer = loops.spawn(self._write(), "ledger writer")
+
+    def _has_work(self) -> bool:
+        return bool(self._pending or self._tally.due or self._renewal_due)
 
     async def _write(self) -> None:
         failures = 0
         try:
-            while self._pending or self._dirty or self._renewal_due:
+            while self._has_work():
                 group = self._in_hand = self._take_group()
                 try:
                     await self._commit(group)
@@ -258,10 +259,7 @@ class Ledger:
         # Whoever gave up a join records a leave, which finds nothing then.
         group = [entry for entry in self._pending[:limit] if not entries.given_up(entry)]
         del self._pending[:limit]
-        for key in list(self._dirty)[:limit]:
-            self._dirty.discard(key)
-            group.append((Occupy(*key, self._counts.get(key, 0)), None))
-        return group
+        return group + [(count, None) for count in self._tally.take(limit)]
 
     async def _commit(self, group: list[Entry]) -> None:
         seconds = conf.get().lease_seconds
@@ -316,7 +314,9 @@ class Ledger:
 
     def _restore(self, group: list[Entry]) -> None:
         self._pending[:0] = [item for item in group if not isinstance(item[0], Occupy)]
-        self._dirty |= {(one.app_id, one.channel) for one, _ in group if isinstance(one, Occupy)}
+        self._tally.restore(
+            (one.app_id, one.channel) for one, _ in group if isinstance(one, Occupy)
+        )
 
     def _record_again(self) -> None:
         metrics.count("leases_lost")
@@ -326,7 +326,7 @@ class Ledger:
         # Whoever was let in stays in, even if the channel has become full meanwhile.
         again = [replace(joining, limit=None) for joining in self._held.values()]
         self._pending[:0] = [(joining, None) for joining in again]
-        self._dirty |= set(self._counts)
+        self._tally.restore()
 
     # ---- lease ----------------------------------------------------------------------
 
