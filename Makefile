@@ -52,6 +52,8 @@ node_modules/.installed: package.json package-lock.json scripts/install-node | .
 test: test-fast test-postgres test-e2e test-newest ## set up and run every test
 
 test-fast: install ## fast tests on SQLite
+	@scripts/install-package /usr/bin/cc gcc
+	@scripts/install-package /usr/include/dlfcn.h libc6-dev
 	$(BIN)/python $(PYTEST) $(FAST_TESTS)
 
 test-postgres: install ## fast tests that reach the database, on PostgreSQL
@@ -96,7 +98,8 @@ bench: install ## measure beside other servers: all, QUICK=1, or ONLY=scenario
 # SCALE and SOAK_MINUTES, too, reach the command: make exports what its command line sets.
 faults: install ## inject faults and check the promises: all rows, or ROW=A1 [SEED=n] [LANE=short]
 	@scripts/install-package "/usr/lib/postgresql/*/bin/initdb" postgresql
-	@scripts/install-package "/usr/lib/*/faketime/libfaketime.so.1" faketime
+	@scripts/install-package /usr/bin/cc gcc
+	@scripts/install-package /usr/include/dlfcn.h libc6-dev
 	$(BIN)/python -m tests.chaos $(if $(ROW),--row $(ROW)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(LANE),--lane $(LANE))
 

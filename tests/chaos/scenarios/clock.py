@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 from tests.chaos.client import Pusher
 from tests.chaos.cluster import Cluster, Node
@@ -11,6 +10,7 @@ from tests.chaos.crowd import everybody_present, members, observers
 from tests.chaos.history import Record
 from tests.chaos.publisher import Publisher
 from tests.chaos.rows import Run, row
+from tests.chaos.shift import Shift
 
 ROOM = "presence-room"
 SIGNS = str.maketrans({"+": "fast-", "-": "slow-"})
@@ -27,19 +27,9 @@ SIGNS = str.maketrans({"+": "fast-", "-": "slow-"})
     limit=180,
 )
 async def wrong_clock_changes_signatures_only(run: Run) -> None:
-    library = _faketime()
-    if library is None:
-        raise RuntimeError("libfaketime is not here: install the Debian package faketime")
-    offset = run.ground.home / "offset"
-    _set_clock(offset, "+0")
+    clock = await asyncio.to_thread(Shift, run.ground.home)
     cluster = await run.cluster(2, start=False)
-    cluster[0].environment |= {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(offset),
-        "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-    }
+    cluster[0].environment |= clock.environment
     for node in cluster.nodes:
         node.spawn()
     for node in cluster.nodes:
@@ -50,10 +40,10 @@ async def wrong_clock_changes_signatures_only(run: Run) -> None:
     await everybody_present(run, watching, set(users))
     publisher = Publisher(cluster[0].port)
     run.check("before: status of a publish", (await publisher.publish("news")).status, equals=200)
-    for shift in ("+1h", "-1h"):
+    for shift, seconds in (("+1h", 3_600), ("-1h", -3_600)):
         logged = cluster[0].log_size()
         jumped_at = run.fault(f"clock of node a {shift}")
-        _set_clock(offset, shift)
+        clock.set(seconds)
         await run.lasting(run.n(12, least=12))  # twice the lease
         answer = await publisher.publish("news")
         removed = _left(run, users, jumped_at)
@@ -118,14 +108,6 @@ async def _drain(
     await run.lasting(run.n(12, least=12))  # twice the lease
     run.check("drained: departures", len(_left(run, users, ended_at)), equals=0)
     run.check("drained: members elsewhere", sum(c.is_open for c in moved), equals=len(users))
-
-
-def _faketime() -> Path | None:
-    return max(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), default=None)
-
-
-def _set_clock(path: Path, shift: str) -> None:
-    path.write_text(f"{shift}\n")
 
 
 async def _client_events(node: Node, count: int) -> tuple[int, int, float]:
