@@ -81,15 +81,26 @@ class View:
             del self.departed[user_id]
 
 
-class Attendance:
-    """The shared view of a channel, and where single sockets differ from it."""
+@dataclass(slots=True, eq=False)
+class _Party:
+    """Sockets that were told the same, and not what the others were."""
 
-    __slots__ = ("_apart", "_shared")
+    sockets: set[str]
+    apart: dict[str, Announcement]
+    """By user: what they were told that the others were not, or not yet."""
+    listed: View | None
+    """The list they were given, if it is all they were told."""
+
+
+class Attendance:
+    """The shared view of a channel, and where some sockets differ from it."""
+
+    __slots__ = ("_parties", "_party_of", "_shared")
 
     def __init__(self) -> None:
         self._shared = View()
-        self._apart: dict[str, dict[str, Announcement]] = {}
-        """By socket and user: what a socket was told that the others were not, or not yet."""
+        self._parties: list[_Party] = []
+        self._party_of: dict[str, _Party] = {}
 
     def admit(
         self,
@@ -102,60 +113,83 @@ class Attendance:
         """Let in a socket that was given a list.
 
         Args:
-            listed: the list, and who had just gone when it was made.
+            listed: the list, and who had just gone when it was made; not to be changed after.
             held: the news that came while it waited for the list, in order.
             first: whether nobody else is here, so that its view is the one to share.
 
         Returns:
             for each of *held*, what it means to the socket.
         """
+        news = list(held)
+        if not first and not news and self._parties and self._parties[-1].listed is listed:
+            # One of a crowd that came with one commit.  What was heard since it would be held.
+            self._enter(self._parties[-1], socket_id)
+            return []
         # Late news of how somebody came who has gone since is worth nothing to this socket.
         departed = dict(self._shared.departed)
         for user_id, version in listed.departed.items():
             departed[user_id] = max(version, departed.get(user_id, 0))
         own = View(dict(listed.present), departed)
-        wanted = [own.hear(news) for news in held]
+        wanted = [own.hear(item) for item in news]
         if first:
             self._shared = own
-            self._apart.clear()
+            self._parties.clear()
+            self._party_of.clear()
             return wanted
         differing = {user_id for user_id, _ in own.present.items() ^ self._shared.present.items()}
         if differing:
-            self._apart[socket_id] = {user_id: own.of(user_id) for user_id in differing}
+            apart = {user_id: own.of(user_id) for user_id in differing}
+            self._parties.append(_Party(set(), apart, None if news else listed))
+            self._enter(self._parties[-1], socket_id)
         return wanted
 
     def dismiss(self, socket_id: str) -> None:
         """A socket has left."""
-        self._apart.pop(socket_id, None)
+        party = self._party_of.pop(socket_id, None)
+        if party is not None:
+            party.sockets.discard(socket_id)
+            if not party.sockets:
+                self._parties.remove(party)
 
     def misses(self, news: Announcement) -> bool:
         """Whether *news* would be new to anybody here."""
         return news.version > self._shared.of(news.user_id).version or any(
-            news.user_id in apart and news.version > apart[news.user_id].version
-            for apart in self._apart.values()
+            news.user_id in party.apart and news.version > party.apart[news.user_id].version
+            for party in self._parties
         )
 
     def hear(self, news: Announcement) -> tuple[Heard, dict[str, Heard]]:
         """Take *news* in.
 
         Returns:
-            what it means to the sockets, and those for which the answer may be another one.
+            what it means to the sockets, and those to whom it means something else.
         """
         wanted = self._shared.hear(news)
         shared = self._shared.of(news.user_id)
         own: dict[str, Heard] = {}
-        for socket_id, apart in list(self._apart.items()):
-            believed = apart.get(news.user_id)
+        for party in [*self._parties]:
+            believed = party.apart.get(news.user_id)
             if believed is None:
                 continue
-            own[socket_id] = _heard(news, believed)
+            heard = _heard(news, believed)
+            if heard is not wanted:
+                own.update(dict.fromkeys(party.sockets, heard))
             if news.version > believed.version:
-                apart[news.user_id] = news
-            if apart[news.user_id] == shared:
-                del apart[news.user_id]
-                if not apart:
-                    del self._apart[socket_id]
+                party.apart[news.user_id] = news
+            if party.apart[news.user_id] == shared:
+                del party.apart[news.user_id]
+                if not party.apart:
+                    self._join_the_others(party)
         return wanted, own
+
+    def _enter(self, party: _Party, socket_id: str) -> None:
+        party.sockets.add(socket_id)
+        self._party_of[socket_id] = party
+
+    def _join_the_others(self, party: _Party) -> None:
+        self._parties.remove(party)
+        for socket_id in party.sockets:
+            del self._party_of[socket_id]
 
 
 def _heard(news: Announcement, known: Announcement) -> Heard:

@@ -177,6 +177,62 @@ def test_departures_that_nothing_can_overtake_are_forgotten(monkeypatch):
     assert list(view.departed) == ["c", "d", "e"]
 
 
+# ---- a crowd ----------------------------------------------------------------------------
+
+
+def test_a_crowd_with_one_list_is_told_the_same():
+    room = told(("ann", 1))
+    listed = View({"ann": 1, "bob": 2, "cid": 3})
+    for socket_id in ("bob's", "cid's"):
+        assert room.admit(socket_id, listed, [], first=False) == []
+
+    nothing = {"bob's": Heard.NOTHING, "cid's": Heard.NOTHING}
+    assert room.hear(came(2, "bob")) == (Heard.CHANGE, nothing)
+    assert room.hear(came(3, "cid")) == (Heard.CHANGE, nothing)
+    assert room.hear(went(4, "bob")) == (Heard.CHANGE, {})
+
+
+def test_one_of_a_crowd_that_leaves_is_forgotten_and_the_others_are_not():
+    room = told()
+    listed = View({"bob": 2, "cid": 3})
+    for socket_id in ("bob's", "cid's"):
+        room.admit(socket_id, listed, [], first=False)
+
+    room.dismiss("bob's")
+
+    assert room.hear(came(3, "cid")) == (Heard.CHANGE, {"cid's": Heard.NOTHING})
+
+
+def test_one_of_a_crowd_that_heard_more_meanwhile_is_judged_by_itself():
+    room = told()
+    listed = View({"bob": 2, "cid": 3})
+    assert room.admit("bob's", listed, [went(5, "cid")], first=False) == [Heard.CHANGE]
+    assert room.admit("cid's", listed, [], first=False) == []
+
+    assert room.hear(went(5, "cid")) == (
+        Heard.NOTHING,
+        {"cid's": Heard.CHANGE},
+    )
+
+
+def test_a_crowd_costs_one_comparison(monkeypatch):
+    compared = []
+
+    class Counted(dict):
+        def items(self):
+            compared.append(len(self))
+            return super().items()
+
+    room = told(("ann", 1))
+    listed = View(Counted(ann=1, bob=2))
+    monkeypatch.setattr(attendance, "dict", Counted, raising=False)
+
+    for number in range(100):
+        room.admit(str(number), listed, [], first=False)
+
+    assert compared == [2]
+
+
 # ---- whatever the order -----------------------------------------------------------------
 
 USERS = "abAB"
