@@ -59,6 +59,7 @@ from realtime.protocol.errors import (
     UnknownApp,
 )
 from realtime.protocol.facts import Fact, of_client_event
+from realtime.protocol.frames import Frame
 from realtime.protocol.messages import User, encode_error, encode_event
 from realtime.protocol.names import Kind, is_cache_channel, kind_of
 from realtime.sockets import LAST_WORD_SECONDS, Socket, abort_of, frame_writer_of
@@ -204,7 +205,7 @@ class PusherConsumer(AsyncConsumer):
         for effect in effects:
             match effect:
                 case Send(text, refused):
-                    self._socket.push(text)
+                    self._socket.push(Frame(text))
                     if refused:
                         metrics.count("messages_refused", reason=refused)
                 case Join():
@@ -300,7 +301,7 @@ class PusherConsumer(AsyncConsumer):
             logger.error("a client event was lost: %s", error)
             metrics.count("messages_refused", reason="client_event_lost")
             refusal = BadMessage("Client event could not be delivered, try again later")
-            self._socket.push(encode_error(refusal))
+            self._socket.push(Frame(encode_error(refusal)))
         else:
             self._tell(of_client_event(self.app.id, self._socket.socket_id, event))
 
@@ -364,7 +365,7 @@ class PusherConsumer(AsyncConsumer):
     def _say(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Send):
-                self._socket.push(effect.text)
+                self._socket.push(Frame(effect.text))
             elif isinstance(effect, Close):
                 self._socket.close(effect.code, effect.reason)
 

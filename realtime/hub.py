@@ -304,6 +304,9 @@ class Hub:
                     if isinstance(sent_at, float):  # a process of an older version sends none
                         # Clocks of two machines differ: less than no time has passed then.
                         metrics.FAN_OUT.observe(max(0.0, time.time() - sent_at))
+                case layer.EVENTS:
+                    for event in message["events"]:
+                        self._dispatch({**event, "type": layer.EVENT})
                 case layer.TERMINATE:
                     self.terminate(
                         message["app"], message["user"], members=bool(message["members"])

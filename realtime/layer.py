@@ -1,9 +1,9 @@
 """The Channels layer: how an event reaches the other server processes.
 
-One envelope is one message to one layer group.  The text inside is the text that browsers
-get; nobody parses it on the way.  A group is named by a digest, because layers allow fewer
-characters than Pusher does; the channel itself travels inside, so two channels whose
-digests collide still deliver nothing wrong.
+One envelope goes to one layer group, in a message of its own or with its neighbours.  The
+text inside is the text that browsers get; nobody parses it on the way.  A group is named by
+a digest, because layers allow fewer characters than Pusher does; the channel itself travels
+inside, so two channels whose digests collide still deliver nothing wrong.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import functools
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +27,8 @@ from realtime.protocol.errors import RealtimeError
 logger = logging.getLogger(__name__)
 
 EVENT: Final = "realtime.event"
+EVENTS: Final = "realtime.events"
+"""Several events of one channel, in order: a message costs the layer more than an event in it."""
 MARKER: Final = "realtime.marker"
 TERMINATE: Final = "realtime.terminate"
 RELAY: Final = "realtime.relay"
@@ -39,6 +41,12 @@ CONTROL_GROUP: Final = "realtime.control"
 
 IN_MEMORY_CAPACITY: Final = 10_000
 """Ours: the layer's own default, 100, is for one consumer; our one channel is a process."""
+
+BUNDLE_EVENTS: Final = 100
+"""Ours: events in one message of the layer."""
+
+BUNDLE_CHARS: Final = 65_536
+"""Ours: of the events in one message, unless it is a single one."""
 
 NEVER: Final = 10**9
 """Seconds: the layer would forget the members of its groups after a day."""
@@ -179,10 +187,11 @@ async def publish(envelopes: Sequence[Envelope], *, source: str = "trigger") -> 
 
     async def send_all() -> None:
         nonlocal taken
-        for envelope in envelopes:
-            message = {**envelope.message(), SENT_AT: time.time()}
-            await send(layer_group(envelope.app_id, envelope.channel), message)
-            taken += 1
+        for bundle in _bundles(envelopes):
+            events = [{**envelope.message(), SENT_AT: time.time()} for envelope in bundle]
+            message = events[0] if len(events) == 1 else {"type": EVENTS, "events": events}
+            await send(layer_group(bundle[0].app_id, bundle[0].channel), message)
+            taken += len(bundle)
 
     try:
         if _refusal is not None:
@@ -193,6 +202,24 @@ async def publish(envelopes: Sequence[Envelope], *, source: str = "trigger") -> 
         raise
     finally:
         metrics.count("events_published", taken, source=source)
+
+
+def _bundles(envelopes: Sequence[Envelope]) -> Iterator[list[Envelope]]:
+    """Neighbours for one channel together, as many as one message may have."""
+    bundle: list[Envelope] = []
+    chars = 0
+    for envelope in envelopes:
+        chars += len(envelope.text)
+        if bundle and (
+            (envelope.app_id, envelope.channel) != (bundle[0].app_id, bundle[0].channel)
+            or len(bundle) == BUNDLE_EVENTS
+            or chars > BUNDLE_CHARS
+        ):
+            yield bundle
+            bundle, chars = [], len(envelope.text)
+        bundle.append(envelope)
+    if bundle:
+        yield bundle
 
 
 async def publish_termination(app_id: str, user_id: str, *, members: bool) -> None:

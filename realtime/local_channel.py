@@ -9,7 +9,7 @@ from realtime.last_events import Kept
 from realtime.layer import Envelope
 from realtime.protocol.attendance import Announcement, Attendance, Heard, View
 from realtime.protocol.errors import OverCapacity
-from realtime.protocol.frames import encode_text
+from realtime.protocol.frames import Frame
 from realtime.protocol.messages import encode_member_removed
 from realtime.sockets import Socket
 
@@ -57,7 +57,7 @@ class LocalChannel:
             if kept.may_come_again(held):
                 self._given[socket.socket_id] = kept.at
         for text in texts:
-            socket.push(text)
+            socket.push(Frame(text))
         return len(texts)
 
     def remove(self, socket: Socket) -> None:
@@ -79,11 +79,10 @@ class LocalChannel:
         elif self._given and envelope.kept_at is not None:
             told = self._deliver_kept(envelope, envelope.kept_at)
         else:
-            text, except_socket_id = envelope.text, envelope.except_socket_id
-            frame = encode_text(text)
+            frame, except_socket_id = Frame(envelope.text), envelope.except_socket_id
             for socket_id, socket in self.sockets.items():
                 if socket_id != except_socket_id:
-                    socket.push(text, frame)
+                    socket.push(frame)
             # All at once: what is done for each subscriber is paid a thousand times.
             excepted = except_socket_id is not None and except_socket_id in self.sockets
             told = len(self.sockets) - excepted
@@ -104,23 +103,20 @@ class LocalChannel:
         told = 0
         wanted, own = self.attendance.hear(news)
         if wanted or own:
-            sent = {
-                heard: [(part.text, encode_text(part.text)) for part in _told(envelope, heard)]
-                for heard in Heard
-            }
+            sent = {heard: [Frame(part.text) for part in _told(envelope, heard)] for heard in Heard}
             for socket_id, socket in self.sockets.items():
                 if socket_id != envelope.except_socket_id:
-                    for text, frame in sent[own.get(socket_id, wanted)]:
-                        socket.push(text, frame)
+                    for frame in sent[own.get(socket_id, wanted)]:
+                        socket.push(frame)
                         told += 1
         return told
 
     def _deliver_kept(self, envelope: Envelope, kept_at: int) -> int:
         """Deliver an event that some sockets have from the cache already, or a later one."""
-        told = 0
+        told, frame = 0, Frame(envelope.text)
         for socket_id, socket in self.sockets.items():
             if socket_id != envelope.except_socket_id and self._given.get(socket_id, -1) < kept_at:
-                socket.push(envelope.text)
+                socket.push(frame)
                 told += 1
         self._given = {key: at for key, at in self._given.items() if at > kept_at}
         return told

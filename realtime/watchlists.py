@@ -16,6 +16,7 @@ from channels.db import database_sync_to_async
 
 from realtime import conf, hub, loops
 from realtime.models import Member
+from realtime.protocol.frames import Frame
 from realtime.protocol.messages import encode_watchlist_events
 from realtime.sockets import Socket
 
@@ -138,16 +139,17 @@ class _Ear(Socket):
         """Hear nothing more."""
         hub.current().leave(self.app_id, Member.ONLINE, self)
 
-    def push(self, text: str, frame: bytes | None = None) -> None:
+    def push(self, frame: Frame) -> None:
         """Take the news instead of sending it to a client."""
-        user_id, version, online = json.loads(text)
+        user_id, version, online = json.loads(frame.text)
         self._watchlists.hear(self.app_id, user_id, version, online=online)
 
 
 def _push(sockets: Iterable[Socket], text: str | None) -> None:
     if text is not None:
+        frame = Frame(text)
         for socket in sockets:
-            socket.push(text)
+            socket.push(frame)
 
 
 def _rows(app_id: str, user_ids: Iterable[str]) -> list[tuple[str, int, bool]]:

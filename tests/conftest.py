@@ -7,7 +7,7 @@ import json
 import logging
 import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,7 +22,7 @@ from django.db.backends.signals import connection_created
 from realtime import applications, conf, hub, metrics, outbox
 from realtime import layer as layer_module
 from realtime.asgi import get_asgi_application
-from realtime.layer import EVENT, MARKER
+from realtime.layer import EVENT, EVENTS, MARKER
 from realtime.logs import OncePerSecond
 from realtime.models import Member
 from realtime.presence import ledger
@@ -86,8 +86,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 # ---- layers -----------------------------------------------------------------------------
 
 
-def _is_event(message: dict[str, Any]) -> bool:
-    return message["type"] == EVENT and message["channel"] != Member.ONLINE
+def _events_in(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events in *messages*, also those that share one."""
+    found = []
+    for message in messages:
+        if message["type"] == EVENTS:
+            found += message["events"]
+        elif message["type"] == EVENT:
+            found.append(message)
+    return found
 
 
 class SpyLayer(InMemoryChannelLayer):
@@ -117,16 +124,18 @@ class SpyLayer(InMemoryChannelLayer):
 
     def events(self) -> list[dict[str, Any]]:
         """The events sent so far, without what processes tell each other."""
-        return [message for _, message in self.sent if _is_event(message)]
+        sent = _events_in(message for _, message in self.sent)
+        return [event for event in sent if event["channel"] != Member.ONLINE]
 
     def delivered(self) -> list[dict[str, Any]]:
         """The events received so far."""
-        return [message for message in self.received if _is_event(message)]
+        received = _events_in(self.received)
+        return [event for event in received if event["channel"] != Member.ONLINE]
 
     def sign_ins(self) -> list[list[Any]]:
         """The news of sign-ins sent so far: user id, version, whether online."""
-        told = [message for _, message in self.sent if message.get("channel") == Member.ONLINE]
-        return [json.loads(message["text"]) for message in told]
+        sent = _events_in(message for _, message in self.sent)
+        return [json.loads(event["text"]) for event in sent if event["channel"] == Member.ONLINE]
 
     def members(self, group: str) -> set[str]:
         """The layer channels in a group."""

@@ -1257,7 +1257,11 @@ async def test_a_peer_that_does_not_read_is_dropped(
     await until(lambda: len(sent) == 3)
 
     reads.clear()
-    await events_to("room", *["x" * 400] * 4)
+    stuck = asyncio.Event()
+    reads.wait = lambda wait=reads.wait: stuck.set() or wait()
+    await events_to("room", "x" * 400)
+    await until(stuck.is_set)
+    await events_to("room", *["x" * 400] * 3)
     await soon(serving)
 
     assert hub.current().connections() == 0
@@ -1285,7 +1289,11 @@ async def test_a_dropped_peer_that_reads_again_hears_why(process, application, c
     await until(lambda: len(sent) == 3)
 
     reads.clear()
-    await events_to("room", *["x" * 400] * 4)
+    stuck = asyncio.Event()
+    reads.wait = lambda wait=reads.wait: stuck.set() or wait()
+    await events_to("room", "x" * 400)
+    await until(stuck.is_set)
+    await events_to("room", *["x" * 400] * 3)
     await soon(serving)
 
     assert [item.get("code") for item in sent[3:]] == [None, 4100]

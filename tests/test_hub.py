@@ -21,6 +21,7 @@ from realtime.layer import (
 )
 from realtime.protocol import messages
 from realtime.protocol.attendance import Announcement, View
+from realtime.protocol.frames import Frame
 from realtime.protocol.messages import encode_event, encode_member_removed
 from tests.conftest import ID, LateLayer, MarkerlessLayer, Peer, soon, until
 
@@ -155,7 +156,7 @@ async def test_nothing_is_delivered_before_the_release_and_nothing_is_lost(hub):
     await soon(hub.join(ID, "room", peer.socket))
     hub.deliver(event("one"))
     hub.deliver(event("two"))
-    peer.socket.push("success")
+    peer.socket.push(Frame("success"))
 
     hub.release(ID, "room", peer.socket)
     hub.deliver(event("three"))
@@ -603,6 +604,9 @@ async def test_there_is_one_hub_per_loop(hub):
         ({**event("").message(), "member": 5}, "malformed message"),
         ({**event("").message(), "member": []}, "malformed message"),
         ({"type": "realtime.terminate", "app": ID}, "malformed message"),
+        ({"type": "realtime.events"}, "malformed message"),
+        ({"type": "realtime.events", "events": [7]}, "malformed message"),
+        ({"type": "realtime.events", "events": [{"app": ID}]}, "malformed message"),
     ],
 )
 async def test_what_is_not_ours_on_the_layer_is_logged_and_survived(
@@ -617,6 +621,18 @@ async def test_what_is_not_ours_on_the_layer_is_logged_and_survived(
     [record] = caplog.records
     assert record.levelno == logging.WARNING
     assert complaint in record.getMessage()
+    assert counted("layer_messages_unreadable") == 1
+
+
+async def test_one_event_of_several_that_is_not_ours_takes_no_other_with_it(
+    hub, layer, subscribe, counted
+):
+    peer = await subscribe(Peer("1.1"))
+    events = [event("a").message(), {"app": ID}, event("b").message()]
+
+    await layer.group_send(ROOM, {"type": "realtime.events", "events": events})
+
+    await peer.has("a", "b")
     assert counted("layer_messages_unreadable") == 1
 
 

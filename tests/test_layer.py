@@ -9,6 +9,8 @@ from channels.layers import InMemoryChannelLayer, channel_layers
 
 from realtime import metrics
 from realtime.layer import (
+    BUNDLE_CHARS,
+    BUNDLE_EVENTS,
     CONTROL_GROUP,
     IN_MEMORY_CAPACITY,
     Envelope,
@@ -130,6 +132,51 @@ async def test_one_envelope_is_one_message_to_one_group(layer):
     assert before <= times[0] <= times[1] <= times[2] <= time.time()
 
 
+async def test_neighbours_of_one_channel_share_a_message(layer):
+    envelopes = [Envelope("3", name, str(number)) for number, name in enumerate("aabbba")]
+
+    await publish(envelopes)
+
+    shared = [
+        [event["text"] for event in message.get("events", [message])] for _, message in layer.sent
+    ]
+    assert shared == [["0", "1"], ["2", "3", "4"], ["5"]]
+    assert [group for group, _ in layer.sent] == [layer_group("3", name) for name in "aba"]
+    assert [event["text"] for event in layer.events()] == list("012345")
+
+
+@pytest.mark.parametrize(
+    ("texts", "sizes"),
+    [
+        (["x"] * (BUNDLE_EVENTS + 1), [BUNDLE_EVENTS, 1]),
+        (["x" * (BUNDLE_CHARS // 2)] * 3, [2, 1]),
+        (["x", "x" * BUNDLE_CHARS, "x"], [1, 1, 1]),
+    ],
+)
+async def test_a_message_of_the_layer_has_so_many_events_at_most(layer, texts, sizes):
+    await publish([Envelope("3", "a", text) for text in texts])
+
+    assert [len(message.get("events", [1])) for _, message in layer.sent] == sizes
+    assert [event["text"] for event in layer.events()] == texts
+
+
+async def test_of_bundles_the_taken_are_counted_as_published(layer, counted, monkeypatch):
+    send, sent = layer.group_send, []
+
+    async def once(group, message):
+        sent.append(message)
+        layer.broken = len(sent) > 1
+        await send(group, message)
+
+    monkeypatch.setattr(layer, "group_send", once)
+
+    with pytest.raises(PublishFailed):
+        await publish([Envelope("3", name, "1") for name in "aaabb"])
+
+    assert counted("events_published", "trigger") == 3
+    assert counted("publishes_refused") == 2
+
+
 @pytest.mark.parametrize("source", ["trigger", "client"])
 async def test_what_the_layer_took_is_counted_by_where_it_came_from(layer, counted, source):
     more = {} if source == "trigger" else {"source": source}
@@ -179,7 +226,8 @@ async def test_an_event_the_layer_in_memory_has_no_room_for_is_refused(settings)
     settings.CHANNEL_LAYERS = {}
     layer = channel_layer()
     await layer.group_add(layer_group("3", "room"), "reader")
-    await publish([Envelope("3", "room", "text")] * IN_MEMORY_CAPACITY)
+    for _ in range(IN_MEMORY_CAPACITY):
+        await layer.group_send(layer_group("3", "room"), {})
 
     with pytest.raises(PublishFailed, match="ChannelFull"):
         await publish([Envelope("3", "room", "text")])
@@ -197,7 +245,7 @@ async def test_events_that_were_not_taken_are_counted(layer, monkeypatch):
     before = metrics.snapshot()["realtime_publishes_refused_total"][""]
 
     with pytest.raises(PublishFailed):
-        await publish([Envelope("3", "room", "text")] * 3)
+        await publish([Envelope("3", name, "text") for name in "abc"])
 
     assert metrics.snapshot()["realtime_publishes_refused_total"][""] == before + 2
 

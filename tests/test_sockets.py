@@ -7,7 +7,8 @@ import logging
 import pytest
 
 from realtime import sockets
-from realtime.sockets import ABORT, Socket, abort_of
+from realtime.protocol.frames import Frame
+from realtime.sockets import ABORT, TURN_SOCKETS, Socket, abort_of
 from tests.conftest import Peer, until
 
 
@@ -15,25 +16,25 @@ async def test_frames_leave_in_the_order_they_were_pushed():
     peer = Peer("1.1")
 
     for text in ("a", "b", "c"):
-        peer.socket.push(text)
+        peer.socket.push(Frame(text))
 
     await peer.has("a", "b", "c")
 
 
 async def test_pushing_works_again_after_the_queue_was_empty():
     peer = Peer("1.1")
-    peer.socket.push("a")
+    peer.socket.push(Frame("a"))
     await peer.has("a")
 
-    peer.socket.push("b")
+    peer.socket.push(Frame("b"))
 
     await peer.has("a", "b")
 
 
 async def test_a_close_lets_everything_pushed_before_it_out_first():
     peer = Peer("1.1", reads=False)
-    peer.socket.push("a")
-    peer.socket.push("b")
+    peer.socket.push(Frame("a"))
+    peer.socket.push(Frame("b"))
 
     peer.socket.close(4009, "bye")
     peer.read()
@@ -58,7 +59,7 @@ async def test_what_is_pushed_after_the_close_is_ignored():
     peer = Peer("1.1")
     peer.socket.close(4009, "bye")
 
-    peer.socket.push("late")
+    peer.socket.push(Frame("late"))
 
     await until(lambda: peer.close_code)
     assert peer.texts == []
@@ -79,8 +80,8 @@ async def test_the_first_close_wins():
 async def test_a_peer_that_does_not_read_is_dropped_beyond_its_backlog(chars, drops):
     peer = Peer("1.1", reads=False, backlog_chars=100)
 
-    peer.socket.push("x" * 60)
-    peer.socket.push("x" * (chars - 60))
+    peer.socket.push(Frame("x" * 60))
+    peer.socket.push(Frame("x" * (chars - 60)))
 
     assert peer.drops == drops
     assert peer.socket.dropped == peer.socket.over == bool(drops)
@@ -88,10 +89,10 @@ async def test_a_peer_that_does_not_read_is_dropped_beyond_its_backlog(chars, dr
 
 async def test_a_dropped_peer_is_dropped_once_and_gets_nothing_more():
     peer = Peer("1.1", reads=False, backlog_chars=10)
-    peer.socket.push("x" * 11)
+    peer.socket.push(Frame("x" * 11))
 
-    peer.socket.push("x" * 11)
-    peer.socket.push("y")
+    peer.socket.push(Frame("x" * 11))
+    peer.socket.push(Frame("y"))
     peer.read()
     await asyncio.sleep(0)
 
@@ -102,7 +103,7 @@ async def test_a_dropped_peer_is_dropped_once_and_gets_nothing_more():
 async def test_what_has_left_no_longer_counts_as_backlog():
     peer = Peer("1.1", backlog_chars=10)
     for number in range(1, 6):
-        peer.socket.push("x" * 10)
+        peer.socket.push(Frame("x" * 10))
         await until(lambda number=number: len(peer.texts) == number)
 
     assert peer.drops == 0
@@ -111,7 +112,7 @@ async def test_what_has_left_no_longer_counts_as_backlog():
 async def test_closes_and_drops_are_counted(counted):
     Peer("1.1").socket.close(4200, "")
     slow = Peer("1.2", reads=False, backlog_chars=5)
-    slow.socket.push("x" * 6)
+    slow.socket.push(Frame("x" * 6))
     slow.socket.close(4009, "too late")
 
     assert counted("connections_closed", "4200") == 1
@@ -123,7 +124,7 @@ async def test_closes_and_drops_are_counted(counted):
 async def test_a_drop_is_logged_with_ids_and_without_the_text(caplog):
     peer = Peer("7.9", reads=False, backlog_chars=5)
 
-    peer.socket.push("secret")
+    peer.socket.push(Frame("secret"))
 
     [record] = caplog.records
     assert record.levelno == logging.WARNING
@@ -132,8 +133,8 @@ async def test_a_drop_is_logged_with_ids_and_without_the_text(caplog):
 
 async def test_an_abandoned_socket_forgets_what_is_queued():
     peer = Peer("1.1", reads=False)
-    peer.socket.push("a")
-    peer.socket.push("b")
+    peer.socket.push(Frame("a"))
+    peer.socket.push(Frame("b"))
 
     peer.socket.abandon()
     peer.read()
@@ -151,9 +152,9 @@ async def test_a_peer_that_went_away_ends_the_socket_quietly(caplog, error):
 
     socket = Socket("3", "1.1", gone, backlog_chars=100, drop=lambda: None)
 
-    socket.push("a")
+    socket.push(Frame("a"))
     await until(lambda: socket.over)
-    socket.push("b")
+    socket.push(Frame("b"))
 
     assert caplog.records == []
 
@@ -215,7 +216,7 @@ async def test_a_dropped_peer_loses_its_connection_once_it_had_time_to_read_why(
         abort=lambda: order.append("abort"),
     )
 
-    socket.push("too much")
+    socket.push(Frame("too much"))
     assert order == ["drop"]
 
     await until(lambda: len(order) == 2)
@@ -227,7 +228,7 @@ async def test_a_close_that_nobody_reads_ends_in_a_drop(monkeypatch, counted):
     stuck, quick = Peer("1.1", reads=False), Peer("1.2")
 
     for peer in (stuck, quick):
-        peer.socket.push("a")
+        peer.socket.push(Frame("a"))
         peer.socket.close(4009, "bye")
     await until(lambda: stuck.drops)
 
@@ -272,6 +273,8 @@ class Wire:
 
     def __init__(self, *, has_room=True):
         self.has_room = has_room
+        self.rooms = float("inf")
+        """How many more frames it has room for."""
         self.out = []
         self._reads = asyncio.Event()
         self.socket = Socket(
@@ -282,9 +285,11 @@ class Wire:
         )
 
     def _write(self, frame):
-        if self.has_room:
+        taken = self.has_room and self.rooms > 0
+        if taken:
+            self.rooms -= 1
             self.out.append(frame)
-        return self.has_room
+        return taken
 
     async def _send(self, message):
         await self._reads.wait()
@@ -295,28 +300,108 @@ class Wire:
         self._reads.set()
 
 
-async def test_a_frame_is_written_at_once_and_without_a_task():
+async def test_messages_that_come_together_leave_in_one_write_and_without_a_task():
     wire, before = Wire(), len(asyncio.all_tasks())
 
-    wire.socket.push("a")
-    wire.socket.push("b", b"a frame of b")
+    wire.socket.push(Frame("a"))
+    wire.socket.push(Frame("b"))
+    await asyncio.sleep(0)
+    assert wire.out == [b"\x81\x01a\x81\x01b"]
 
-    assert wire.out == [b"\x81\x01a", b"a frame of b"]
+    wire.socket.push(Frame("c"))
+    await asyncio.sleep(0)
+    assert wire.out == [b"\x81\x01a\x81\x01b", b"\x81\x01c"]
     assert len(asyncio.all_tasks()) == before
+
+
+async def test_who_waits_for_a_turn_gets_what_comes_meanwhile_in_the_same_write():
+    wires = [Wire() for _ in range(2 * TURN_SOCKETS)]
+    for wire in wires:
+        wire.socket.push(Frame("a"))
+    await asyncio.sleep(0)
+
+    for wire in wires:
+        wire.socket.push(Frame("b"))
+    await until(lambda: all(b"b" in b"".join(wire.out) for wire in wires))
+
+    assert [len(wire.out) for wire in wires] == [2] * TURN_SOCKETS + [1] * TURN_SOCKETS
+    assert {b"".join(wire.out) for wire in wires} == {b"\x81\x01a\x81\x01b"}
+
+
+async def test_the_loop_does_other_things_between_two_turns():
+    wires = [Wire() for _ in range(3 * TURN_SOCKETS)]
+    for wire in wires:
+        wire.socket.push(Frame("a"))
+    written = []
+
+    while not written or written[-1] < len(wires):
+        await asyncio.sleep(0)
+        written.append(sum(len(wire.out) for wire in wires))
+
+    assert written == [TURN_SOCKETS, 2 * TURN_SOCKETS, 3 * TURN_SOCKETS]
+
+
+async def test_a_connection_that_fails_does_not_take_its_turn_from_the_others():
+    reports = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+
+    def fails(wire):
+        raise LookupError("a broken server")
+
+    broken = Socket(
+        *("3", "1.1", asyncio.Queue().put),
+        backlog_chars=100,
+        drop=lambda: None,
+        write_frame=fails,
+    )
+    wire = Wire()
+
+    broken.push(Frame("a"))
+    wire.socket.push(Frame("a"))
+
+    await until(lambda: wire.out)
+    assert [str(report["exception"]) for report in reports] == ["a broken server"]
+
+
+async def test_many_messages_are_handed_over_only_as_far_as_there_is_room(monkeypatch):
+    monkeypatch.setattr(sockets, "TOGETHER_CHARS", 10)
+    wire = Wire()
+    wire.rooms = 2
+
+    for text in ("x" * 6, "y" * 6, "z" * 6):
+        wire.socket.push(Frame(text))
+    await asyncio.sleep(0)
+    assert [piece[2:] for piece in wire.out] == [b"x" * 6, b"y" * 6]
+
+    wire.read()
+    await until(lambda: len(wire.out) == 3)
+    assert wire.out[2] == "z" * 6
+
+
+async def test_who_only_waits_for_a_turn_is_not_slow():
+    wire = Wire()
+
+    for _ in range(20):
+        wire.socket.push(Frame("x" * 60))
+
+    assert not wire.socket.dropped
+    await until(lambda: len(b"".join(wire.out)) == 20 * 62)
 
 
 async def test_no_frame_overtakes_what_had_to_wait():
     wire = Wire(has_room=False)
-    wire.socket.push("a")
+    wire.socket.push(Frame("a"))
+    await asyncio.sleep(0)
     wire.has_room = True
-    wire.socket.push("b")
+    wire.socket.push(Frame("b"))
     await asyncio.sleep(0)
     assert wire.out == []
 
     wire.read()
     await until(lambda: len(wire.out) == 2)
     await until(lambda: wire.socket._writer is None)
-    wire.socket.push("c")
+    wire.socket.push(Frame("c"))
+    await asyncio.sleep(0)
 
     assert wire.out == ["a", "b", b"\x81\x01c"]
 
@@ -325,9 +410,9 @@ async def test_a_close_comes_behind_the_frames():
     wire = Wire()
     wire.read()
 
-    wire.socket.push("a")
+    wire.socket.push(Frame("a"))
     wire.socket.close(4009, "why")
-    wire.socket.push("b")
+    wire.socket.push(Frame("b"))
     await until(lambda: len(wire.out) == 2)
 
     assert wire.out == [b"\x81\x01a", 4009]
@@ -336,6 +421,6 @@ async def test_a_close_comes_behind_the_frames():
 async def test_a_peer_that_has_no_room_for_frames_is_dropped_like_any_other():
     wire = Wire(has_room=False)
 
-    wire.socket.push("x" * 101)
+    wire.socket.push(Frame("x" * 101))
 
     assert wire.socket.dropped

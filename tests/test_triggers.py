@@ -254,7 +254,7 @@ def test_a_batch_holds_ten_events(layer):
     with pytest.raises(InvalidTrigger, match="Batch too large"):
         trigger_batch([item] * 11)
 
-    assert len(layer.sent) == 10
+    assert len(layer.events()) == 10
 
 
 @pytest.mark.spec(180)

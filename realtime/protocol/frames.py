@@ -12,6 +12,17 @@ _SHORT: Final = 125
 _MEDIUM: Final = 0xFFFF
 
 
+class Frame:
+    """A message of text, and the same as a frame: made once, for however many get it."""
+
+    __slots__ = ("chars", "text", "wire")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.wire = encode_text(text)
+        self.chars = len(text)
+
+
 def encode_text(text: str) -> bytes:
     """A whole message of text in one frame, unmasked.
 

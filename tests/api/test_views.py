@@ -180,7 +180,7 @@ def test_a_batch_holds_ten_events(api, layer, size, status):
     response = api.post(BATCH, {"batch": [EVENT] * size})
 
     assert response.status_code == status
-    assert len(layer.sent) == (size if status == 200 else 0)
+    assert len(layer.events()) == (size if status == 200 else 0)
     if status == 400:
         assert "Batch too large" in response.content.decode()
 

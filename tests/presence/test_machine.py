@@ -57,8 +57,8 @@ class View:
         self.users = None
         """``None`` until its subscription is confirmed."""
 
-    def push(self, text, frame=None):
-        frame = json.loads(text)
+    def push(self, frame):
+        frame = json.loads(frame.text)
         user = json.loads(frame["data"])["user_id"]
         if frame["event"] == "pusher_internal:member_added":
             assert user not in self.users, f"{self.socket_id} saw {user} come twice"
