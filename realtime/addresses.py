@@ -1,7 +1,5 @@
 """What one address may take of this process: connections, and attempts to make them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from realtime import conf, loops, metrics
@@ -22,9 +20,8 @@ class Addresses:
         self._connections: dict[str, int] = {}
         self._attempts: dict[str, Bucket] = {}
 
-    @contextmanager
-    def connection(self, address: str | None, now: float) -> Iterator[None]:
-        """Around one connection from its handshake to its end.
+    def enter(self, address: str | None, now: float) -> None:
+        """A connection begins; ``leave`` is called at its end.
 
         Args:
             address: see ``peer.address``; ``None`` is not counted.
@@ -33,7 +30,6 @@ class Addresses:
             OverCapacity: the address has enough of them, or tries too often.
         """
         if address is None:
-            yield
             return
         self._check_rate(address, now)
         count = self._connections.get(address, 0)
@@ -41,9 +37,10 @@ class Addresses:
             metrics.count("over_capacity", reason="address")
             raise OverCapacity
         self._connections[address] = count + 1
-        try:
-            yield
-        finally:
+
+    def leave(self, address: str | None) -> None:
+        """A connection that was let in has ended."""
+        if address is not None:
             self._connections[address] -= 1
             if not self._connections[address]:
                 del self._connections[address]

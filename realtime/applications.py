@@ -4,6 +4,7 @@ All rows are read at once and kept for a few seconds, so a flood of unknown keys
 database nothing.
 """
 
+import functools
 import logging
 import math
 import time
@@ -88,7 +89,7 @@ def default(app_id: str | None = None) -> App:
         if app is None:
             raise ImproperlyConfigured(f"There is no realtime app with the id {app_id}")
         return app
-    configured = conf.get().configured_apps()
+    configured = conf.apps()
     if configured:
         return configured[0]
     rows = list(_current_rows().by_id.values())
@@ -118,12 +119,12 @@ def known_webhooks(app: App) -> tuple[Webhook, ...]:
 
 def has_webhooks() -> bool:
     """Whether any app has an endpoint."""
-    configured = conf.get().configured_apps()
-    return bool(_current_rows().webhooks) or any(app.webhooks for app in configured)
+    return bool(_current_rows().webhooks) or any(app.webhooks for app in conf.apps())
 
 
+@functools.cache
 def _configured() -> _Rows:
-    return _index(conf.get().configured_apps())
+    return _index(conf.apps())
 
 
 def _fresh_rows(seconds: float = FRESH_SECONDS) -> _Rows | None:
@@ -201,5 +202,6 @@ def _index(apps: Iterable[App]) -> _Rows:
 @receiver(setting_changed)
 def _forget(**_: object) -> None:
     global _rows
+    _configured.cache_clear()
     if _rows is not None:
         _rows = replace(_rows, read_at=-math.inf)

@@ -21,16 +21,14 @@ class Application:
 
     def __init__(self) -> None:
         self._django = get_django_application()
-        # Only now: the routes import models, which need the apps to be loaded.
-        from channels.routing import URLRouter
-
+        # Only now: these import models, which need the apps to be loaded.
         from realtime.api.express import Express
+        from realtime.consumer import PusherConsumer
         from realtime.fallback.application import Fallback, is_fallback
         from realtime.lifespan import lifespan, prepare
-        from realtime.routing import websocket_urlpatterns
 
         self._lifespan, self._prepare = lifespan, prepare
-        self._websocket = URLRouter(websocket_urlpatterns)
+        self._consumer = PusherConsumer
         self._fallback, self._is_fallback = Fallback(), is_fallback
         self._express = Express(self._django)
 
@@ -38,7 +36,7 @@ class Application:
         """Serve one connection."""
         match scope["type"]:
             case "websocket":
-                await self._websocket(scope, receive, send)
+                await self._consumer()(scope, receive, send)
             case "lifespan":
                 await self._lifespan(receive, send)
             case _ if self._is_fallback(scope):

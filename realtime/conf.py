@@ -198,6 +198,16 @@ def get() -> Settings:
     return read(getattr(django_settings, "REALTIME", {}))
 
 
+@functools.cache
+def apps() -> tuple[App, ...]:
+    """``get().configured_apps()``, made once: every connection and every publish asks for one.
+
+    Raises:
+        ImproperlyConfigured: a part of one is missing, unknown or malformed.
+    """
+    return get().configured_apps()
+
+
 def read(site: object) -> Settings:
     """Make settings of the dictionary *site*; see ``get``."""
     if not isinstance(site, Mapping):
@@ -386,3 +396,4 @@ def _check_distinct(apps: tuple[App, ...]) -> tuple[App, ...]:
 def _forget(*, setting: str, **_: object) -> None:
     if setting in ("REALTIME", "DEBUG"):
         get.cache_clear()
+        apps.cache_clear()

@@ -90,10 +90,13 @@ class PusherConsumer(AsyncConsumer):
         self._hub, self._ledger = hub.current(), ledger.current()
         self._apps = app_changes.current()
         self._loop = asyncio.get_running_loop()
-        address = peer.address(scope)
+        door, address = addresses.current(), peer.address(scope)
         try:
-            with addresses.current().connection(address, self._loop.time()):
+            door.enter(address, self._loop.time())
+            try:
                 await self._serve(*await handshake.admit(scope))
+            finally:
+                door.leave(address)
         except Fatal as error:
             metrics.count("connections_refused", code=str(error.code))
             await self._turn_away(error)

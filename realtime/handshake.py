@@ -1,7 +1,8 @@
 """Whether a WebSocket may begin: which app it is for, and whether there is room for it."""
 
 import logging
-from typing import Any
+import re
+from typing import Any, Final
 
 from django.db import DatabaseError, InterfaceError
 
@@ -13,6 +14,9 @@ from realtime.protocol.errors import OverCapacity, PathNotFound, Unauthorized, U
 
 logger = logging.getLogger(__name__)
 logger.addFilter(OncePerSecond())
+
+_PATH: Final = re.compile(r"/(?:[^/]+/)*app/(?P<key>[^/]+)")
+"""A prefix before ``/app/`` is what pusher-js calls ``wsPath``."""
 
 _SUBPROTOCOL_PREFIX = "pusher-channels-protocol-"
 
@@ -30,10 +34,11 @@ async def admit(scope: Any) -> tuple[App, str]:
         Fatal: there is no such app, it does not want this client, or there is no room.
     """
     local = hub.current()
-    key = scope["url_route"]["kwargs"].get("key")
-    # Routers of Channels drop every slash that a path starts with.
-    if key is None or scope["path"].removeprefix(scope.get("root_path", "")).startswith("//"):
+    # Not asked of a router of Channels: a copy of the scope and a coroutine for each connection.
+    path = _PATH.fullmatch(scope["path"].removeprefix(scope.get("root_path", "")))
+    if path is None:
         raise PathNotFound
+    key = path["key"]
     try:
         app = await applications.aby_key(key)
     except (DatabaseError, InterfaceError) as error:

@@ -132,7 +132,7 @@ def _of_hub(local: Hub) -> dict[str, Values]:
 
 def _of_every_app(values: Mapping[str, float]) -> dict[str, float]:
     """*values* with a nought for each app of the settings that has none."""
-    return {**{app.id: 0.0 for app in conf.get().configured_apps()}, **values}
+    return {**{app.id: 0.0 for app in conf.apps()}, **values}
 
 
 def _counters() -> Iterator[Metric]:

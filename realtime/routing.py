@@ -1,7 +1,7 @@
 """Routes for sites that have an ASGI router of their own.
 
-The last route of the WebSockets takes every other path, so list these after those of the site.
-Those of the fallbacks take nothing else, so list them before Django.
+Those of the WebSockets take every path, so list them after those of the site.  Those of the
+fallbacks take nothing else, so list them before Django.
 """
 
 from typing import Any
@@ -15,10 +15,6 @@ from realtime.fallback.application import PATH, Fallback
 _serve: Any = PusherConsumer.as_asgi()
 _fall_back: Any = Fallback()
 
-websocket_urlpatterns: list[Any] = [
-    # A prefix before /app/ is what pusher-js calls wsPath.
-    re_path(r"^(?:[^/]+/)*app/(?P<key>[^/]+)$", _serve),
-    re_path(r"", _serve),
-]
+websocket_urlpatterns: list[Any] = [re_path(r"", _serve)]
 
 http_urlpatterns: list[Any] = [re_path(PATH, _fall_back)]

@@ -270,7 +270,7 @@ def configure(settings: Any) -> Callable[..., None]:
 @pytest.fixture
 def app() -> App:
     """The app of the tests, as the protocol sees it."""
-    return conf.get().configured_apps()[0]
+    return conf.apps()[0]
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from realtime import applications
+from realtime import applications, conf
 from realtime.models import Application, WebhookEndpoint
 from realtime.protocol.app import App, Limits, Webhook
 from tests.conftest import ID, KEY
@@ -158,6 +158,20 @@ def test_without_settings_and_a_single_row_there_is_no_default(settings, rows):
 
     with pytest.raises(ImproperlyConfigured, match="No realtime app is configured"):
         applications.default()
+
+
+async def test_the_apps_of_the_settings_are_made_once(configure, monkeypatch):
+    configure(APP_KEY="made-once")
+    made, build = [], conf.build_app
+    monkeypatch.setattr(conf, "build_app", lambda entry: made.append(1) or build(entry))
+
+    for _ in range(3):
+        app = await applications.aby_key("made-once")
+        assert applications.default() is app
+        assert applications.is_configured(app.id)
+        assert not applications.known_webhooks(app)
+
+    assert made == [1]
 
 
 async def test_a_configured_key_is_found_without_a_thread():

@@ -10,20 +10,21 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def scope(key=KEY, query=b"protocol=7&client=js&version=8.6.0", **more):
-    kwargs = {} if key is None else {"key": key}
-    asked = {"path": f"/app/{key}", "url_route": {"kwargs": kwargs}, "query_string": query}
-    return {**asked, "headers": [], **more}
+    return {"path": f"/app/{key}", "query_string": query, "headers": [], **more}
 
 
 @pytest.mark.parametrize(
     "where",
     [
         {},
-        {"path": f"/a/app/{KEY}"},
-        {"path": f"/a//app/{KEY}"},
+        {"path": f"/prefix/app/{KEY}"},
+        {"path": f"/a/b/app/{KEY}"},
+        {"path": f"/app/app/{KEY}"},
+        {"path": f"/a/app/{KEY}", "root_path": "/a"},
         {"path": f"//app/{KEY}", "root_path": "/"},
     ],
 )
+@pytest.mark.spec(3)
 async def test_the_app_and_the_library_are_found(process, where):
     app, client = await handshake.admit(scope(**where))
 
@@ -33,10 +34,15 @@ async def test_the_app_and_the_library_are_found(process, where):
 @pytest.mark.parametrize(
     ("asked", "error"),
     [
-        (scope(key=None), PathNotFound),
+        *(
+            (scope(path=path), PathNotFound)
+            for path in ("", "/", "/app", "/app/", "/app/k/", "/app/k/l", "/xapp/k", "app/k")
+        ),
         (scope(path=f"//app/{KEY}"), PathNotFound),
+        (scope(path=f"/a//app/{KEY}"), PathNotFound),
         (scope(path=f"/a//app/{KEY}", root_path="/a"), PathNotFound),
         (scope(key="nobody"), UnknownApp),
+        (scope(key="a.b-c_d"), UnknownApp),
         (scope(query=b"protocol=1"), Fatal),
     ],
 )

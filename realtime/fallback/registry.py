@@ -74,9 +74,9 @@ class Registry:
         return socket
 
     async def _run(self, name: Name, socket: VirtualWebSocket, scope: Any) -> None:
-        route = {"args": (), "kwargs": {"key": name.app_key}}
+        asked = {**scope, "path": f"/app/{name.app_key}", "root_path": ""}
         try:
-            await socket.serve(_serve, {**scope, "url_route": route})
+            await socket.serve(_serve, asked)
         finally:
             if self._relay is not None:
                 await self._relay.disown(name)

@@ -119,7 +119,7 @@ class Application(models.Model):
         if bool(self.old_key) != bool(self.old_secret):
             raise ValidationError(_("An old key has an old secret."))
         keys = {self.key, self.old_key} - {""}
-        for app in conf.get().configured_apps():
+        for app in conf.apps():
             if self.app_id == app.id or keys & {token.key for token in app.tokens}:
                 raise ValidationError(_("The settings have an app with this id or key."))
         others = Application.objects.exclude(pk=self.pk)

@@ -21,6 +21,7 @@ from websockets.frames import Close, CloseCode, Frame
 from websockets.protocol import OPEN
 
 from realtime import conf, metrics
+from realtime.servers.inbox import Gate, Inbox
 from realtime.sockets import ABORT, FRAMES, LAST_WORD_SECONDS
 
 PIECE_BYTES: Final = 4_096
@@ -219,6 +220,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:  # Any: whatever uvicorn passes
         super().__init__(*args, **options)
+        self.queue: Any = Inbox()  # Any: as far as uvicorn uses it, that of asyncio
+        self.writable = Gate()
         self._message_fragments = _settings().message_fragments
         self._unparsed = b""
         self._failed = False
@@ -242,7 +245,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     async def receive(self) -> Any:  # Any: uvicorn's own type of ASGI messages
         """The next message; what was left of the same read is parsed when it is taken."""
-        message = await super().receive()
+        message = await self.queue.get()
+        if self.read_paused and self.queue.empty():
+            self.read_paused = False
+            self.transport.resume_reading()
         self._parse()
         return message
 
@@ -290,6 +296,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             return False
         self.transport.write(frame)
         return True
+
+    def start_keepalive(self) -> None:
+        """The handshake is over: nobody asks for its headers any more, 3 kB of them."""
+        super().start_keepalive()
+        for message in (self.request, self.response):
+            message.headers.clear()  # the parser of websockets keeps the messages themselves
+        del self.request, self.response
 
     # ---- the end --------------------------------------------------------------------
 

@@ -160,7 +160,7 @@ async def plain(channel, name, data, rollback="0"):
 
 async def burst(channel, count):
     """Publish *count* events in one turn of the loop, as far as the layer lets us."""
-    app = conf.get().configured_apps()[0]
+    app = conf.apps()[0]
     envelopes = [
         Envelope(app.id, channel, encode_event("burst", channel, str(number)))
         for number in range(int(count))
