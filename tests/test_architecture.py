@@ -19,7 +19,7 @@ FILES = sorted(
 )
 
 LINES_OF_A_FILE = 400
-CODE_OF_THE_PACKAGE = 11_500
+CODE_OF_THE_PACKAGE = 12_000
 
 WITHOUT_BEHAVIOUR = {"protocol/app.py", "presence/transitions.py"}
 """Dataclasses only."""
@@ -74,7 +74,7 @@ def test_words_are_not_counted_as_code():
 
 
 def test_the_package_is_not_too_long():
-    """ADR 0022."""
+    """ADR 0026."""
     assert sum(lines_of_code((PACKAGE / path).read_text()) for path in FILES) <= CODE_OF_THE_PACKAGE
 
 

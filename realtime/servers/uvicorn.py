@@ -106,6 +106,12 @@ class HTTPProtocol(HttpToolsProtocol):
         """Nothing is due any more."""
         self._end()
         super().connection_lost(exc)
+        self._untie()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the connection to the other protocol."""
+        super().handle_websocket_upgrade()
+        self._untie()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and refuse a head that is too long."""
@@ -170,6 +176,13 @@ class HTTPProtocol(HttpToolsProtocol):
         """Reset the connection of a client that does not read its response."""
         if not self.transport.is_closing():
             _reset(self.transport)
+
+    def _untie(self) -> None:
+        """Let go of what holds this object, which else stays until a full garbage collection."""
+        self.parser: Any = None  # Any: of httptools, and gone
+        self.scope: Any = None
+        self.cycle: Any = None
+        self.pipeline.clear()
 
     def _announces_body(self) -> bool:
         return any(
@@ -337,6 +350,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             await super().run_asgi()
         finally:
             self._close_for_good()
+            del self.scope  # it holds this object, which else stays until garbage is collected
 
     def keepalive_timeout(self) -> None:
         """A peer that answers no ping may not read either, and then no close gets through."""
@@ -349,6 +363,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._last_resort.cancel()
         self._unparsed = b""
         super().connection_lost(exc)
+        self.conn.parser.close()  # a generator that holds its protocol, and is held by it
 
     def abort(self) -> None:
         """Reset the connection."""

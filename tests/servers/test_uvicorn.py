@@ -1,7 +1,9 @@
 """uvicorn's protocol classes with bounds: a real server in the loop of the test, real sockets."""
 
 import asyncio
+import gc
 import socket
+import weakref
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
@@ -744,12 +746,59 @@ async def test_compressed_messages_go_through_the_server():
     assert offered == [False]
 
 
+# ---- memory ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["websocket", "answered", "unfinished", "silent"])
+async def test_a_connection_that_ended_is_freed_without_garbage_collection(kind):
+    """What waits for the collector makes the memory of a process grow by a quarter."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(echo if kind == "websocket" else answer) as site:
+            if kind == "websocket":
+                peer = await site.open_websocket()
+            else:
+                peer = await site.connect()
+                peer.send({"answered": GET, "unfinished": POST, "silent": b""}[kind])
+            if kind == "answered":
+                await peer.read_until(b"0 bytes")
+            await until(lambda: site.connections)
+            [kept] = map(weakref.ref, site.connections)
+
+            peer.leave()
+
+            await until(lambda: not site.connections and kept() is None)
+    finally:
+        gc.enable()
+
+
+async def test_the_protocol_that_led_to_a_websocket_is_freed_at_once(monkeypatch):
+    made = []
+
+    def note(self, *args, init=HTTPProtocol.__init__, **options):
+        made.append(weakref.ref(self))
+        init(self, *args, **options)
+
+    monkeypatch.setattr(HTTPProtocol, "__init__", note)
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(echo) as site:
+            peer = await site.open_websocket()
+            await until(lambda: made[0]() is None)
+            peer.send(frame(TEXT, b"still there"))
+            assert await peer.read_until(b"still there")
+    finally:
+        gc.enable()
+
+
 MISSING = object()
 OVERRIDDEN = {
     HTTPProtocol: {
         *("connection_made", "connection_lost", "data_received"),
         *("on_message_begin", "on_headers_complete", "on_header", "on_body"),
-        "on_message_complete",
+        *("on_message_complete", "handle_websocket_upgrade"),
     },
     WebSocketProtocol: {
         *("connection_made", "connection_lost", "data_received", "handle_cont"),
@@ -766,7 +815,7 @@ READ = {
         *("transport", "loop", "disconnected", "read_paused", "frames", "queue", "close_timeout"),
         *("writable.is_set", "conn.fail", "conn.data_to_send", "conn.close_sent", "close_timer"),
         *("conn.handshake_exc", "handshake_initiated", "handshake_complete", "close_sent"),
-        *("conn.state", "conn.extensions"),
+        *("conn.state", "conn.extensions", "conn.parser.close"),
     },
 }
 
