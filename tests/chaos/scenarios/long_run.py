@@ -99,7 +99,8 @@ async def soak(run: Run) -> None:
     " and triggers, on two uvicorn nodes with PostgreSQL and Redis (pub/sub, then queue layer),"
     " and on Daphne with SQLite",
     hold="afterwards 0 more tasks, sockets, hub entries, rows, Redis keys and channels, and"
-    " descriptors; durable events stay for an hour, one row each",
+    " descriptors, but for the pool of the queue layer; durable events stay for an hour, one row"
+    " each",
     limit=180,
 )
 async def nothing_stays_behind(run: Run) -> None:
@@ -140,10 +141,17 @@ async def _everything(cluster: Cluster) -> dict[str, dict]:
     found = {f"node {node.name}": await _inside(node) for node in cluster.nodes}
     found["database"] = await cluster[0].ask("rows")
     if cluster.valkey is not None:
+        connections = len(cluster.valkey.call("CLIENT", "LIST"))
         found["Redis"] = {
             "keys": cluster.valkey.call("DBSIZE"),
             "channels": len(cluster.valkey.call("PUBSUB", "CHANNELS")),
         }
+        # The queue layer has as many connections as it ever sent messages at once, and keeps
+        # them; in which process the next one is made is chance.
+        descriptors = sum(found[f"node {node.name}"].pop("descriptors") for node in cluster.nodes)
+        found["all nodes"] = {"descriptors besides those of Redis": descriptors - connections}
+        if cluster.bus == "pubsub":
+            found["Redis"]["connections"] = connections
     return found
 
 
