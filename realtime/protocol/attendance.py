@@ -56,6 +56,11 @@ class View:
             return Announcement(user_id, version, present=True)
         return Announcement(user_id, self.departed.get(user_id, 0), present=False)
 
+    def lacks(self, news: Announcement) -> bool:
+        """Whether *news* is newer than what is believed of its user."""
+        known = self.present.get(news.user_id) or self.departed.get(news.user_id, 0)
+        return news.version > known
+
     def hear(self, news: Announcement) -> Heard:
         """Take *news* in if it is newer; what it changes."""
         known = self.of(news.user_id)
@@ -89,16 +94,18 @@ class _Party:
     apart: dict[str, Announcement]
     """By user: what they were told that the others were not, or not yet."""
     listed: View | None
-    """The list they were given, if it is all they were told."""
+    """The list they were given, if that is all they were told."""
 
 
 class Attendance:
     """The shared view of a channel, and where some sockets differ from it."""
 
-    __slots__ = ("_parties", "_party_of", "_shared")
+    __slots__ = ("_agreed", "_parties", "_party_of", "_shared")
 
     def __init__(self) -> None:
         self._shared = View()
+        self._agreed: View | None = None
+        """A list that told what all were told, nothing more and nothing less."""
         self._parties: list[_Party] = []
         self._party_of: dict[str, _Party] = {}
 
@@ -121,10 +128,11 @@ class Attendance:
             for each of *held*, what it means to the socket.
         """
         news = list(held)
-        if not first and not news and self._parties and self._parties[-1].listed is listed:
+        if not first and self._is_known(listed) and not any(map(listed.lacks, news)):
             # One of a crowd that came with one commit.  What was heard since it would be held.
-            self._enter(self._parties[-1], socket_id)
-            return []
+            if party := self._party_with(listed):
+                self._enter(party, socket_id)
+            return [Heard.NOTHING] * len(news)
         # Late news of how somebody came who has gone since is worth nothing to this socket.
         departed = dict(self._shared.departed)
         for user_id, version in listed.departed.items():
@@ -133,14 +141,18 @@ class Attendance:
         wanted = [own.hear(item) for item in news]
         if first:
             self._shared = own
+            self._agreed = None
             self._parties.clear()
             self._party_of.clear()
             return wanted
         differing = {user_id for user_id, _ in own.present.items() ^ self._shared.present.items()}
+        alike = None if any(wanted) else listed
         if differing:
             apart = {user_id: own.of(user_id) for user_id in differing}
-            self._parties.append(_Party(set(), apart, None if news else listed))
+            self._parties.append(_Party(set(), apart, alike))
             self._enter(self._parties[-1], socket_id)
+        else:
+            self._agreed = alike
         return wanted
 
     def dismiss(self, socket_id: str) -> None:
@@ -164,6 +176,7 @@ class Attendance:
         Returns:
             what it means to the sockets, and those to whom it means something else.
         """
+        self._agreed = None
         wanted = self._shared.hear(news)
         shared = self._shared.of(news.user_id)
         own: dict[str, Heard] = {}
@@ -181,6 +194,12 @@ class Attendance:
                 if not party.apart:
                     self._join_the_others(party)
         return wanted, own
+
+    def _is_known(self, listed: View) -> bool:
+        return listed is self._agreed or self._party_with(listed) is not None
+
+    def _party_with(self, listed: View) -> _Party | None:
+        return next((party for party in self._parties if party.listed is listed), None)
 
     def _enter(self, party: _Party, socket_id: str) -> None:
         party.sockets.add(socket_id)
