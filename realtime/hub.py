@@ -199,7 +199,7 @@ class Hub:
         local = self._channels.get(key)
         if local is None:
             local = self._channels[key] = LocalChannel(layer.layer_group(app_id, channel))
-        local.held[socket.socket_id] = (socket, [])
+        local.held.add(socket)
         if local.joined:
             return
         failures = local.failures

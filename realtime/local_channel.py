@@ -2,19 +2,14 @@
 
 import asyncio
 from dataclasses import replace
-from typing import Final
 
-from realtime import metrics
+from realtime.holding import Holding
 from realtime.last_events import Kept
 from realtime.layer import Envelope
 from realtime.protocol.attendance import Announcement, Attendance, Heard, View
-from realtime.protocol.errors import OverCapacity
 from realtime.protocol.frames import Frame
 from realtime.protocol.messages import encode_member_removed
 from realtime.sockets import Socket
-
-HELD_EVENTS: Final = 1_000
-"""Ours: events held for a socket whose subscription is not confirmed yet."""
 
 
 class LocalChannel:
@@ -30,7 +25,7 @@ class LocalChannel:
         self.joined = False
         """Whether we are in the layer group, and have heard ourselves through it."""
         self.sockets: dict[str, Socket] = {}
-        self.held: dict[str, tuple[Socket, list[Envelope]]] = {}
+        self.held = Holding()
         """Sockets whose success frame is not out yet, and what they are to get after it."""
         self.attendance: Attendance | None = None
         """What the sockets of a presence channel know of its members."""
@@ -47,7 +42,7 @@ class LocalChannel:
         Returns:
             how many events it got.
         """
-        _, held = self.held.pop(socket.socket_id)
+        held = self.held.take(socket.socket_id)
         if listed is not None:
             held = self._unheard(socket, listed, held)
         self.sockets[socket.socket_id] = socket
@@ -63,7 +58,7 @@ class LocalChannel:
     def remove(self, socket: Socket) -> None:
         """Deliver nothing more to *socket*."""
         self.sockets.pop(socket.socket_id, None)
-        self.held.pop(socket.socket_id, None)
+        self.held.drop(socket.socket_id)
         self._given.pop(socket.socket_id, None)
         if self.attendance is not None:
             self.attendance.dismiss(socket.socket_id)
@@ -86,14 +81,7 @@ class LocalChannel:
             # All at once: what is done for each subscriber is paid a thousand times.
             excepted = except_socket_id is not None and except_socket_id in self.sockets
             told = len(self.sockets) - excepted
-        for socket_id, (socket, held) in self.held.items():
-            if socket_id == envelope.except_socket_id or socket.over:
-                continue
-            held.append(envelope)
-            if len(held) > HELD_EVENTS:
-                held.clear()
-                metrics.count("over_capacity", reason="held_events")
-                socket.end(OverCapacity())
+        self.held.note(envelope)
         return told
 
     def _announce(self, envelope: Envelope, news: Announcement) -> int:
@@ -103,7 +91,10 @@ class LocalChannel:
         told = 0
         wanted, own = self.attendance.hear(news)
         if wanted or own:
-            sent = {heard: [Frame(part.text) for part in _told(envelope, heard)] for heard in Heard}
+            sent = {
+                heard: [Frame(part.text) for part in _told(envelope, heard)]
+                for heard in {wanted, *own.values()}
+            }
             for socket_id, socket in self.sockets.items():
                 if socket_id != envelope.except_socket_id:
                     for frame in sent[own.get(socket_id, wanted)]:

@@ -17,7 +17,7 @@ def event(name, kept_at=None):
 
 
 def joined(local, peer, kept):
-    local.held[peer.socket.socket_id] = (peer.socket, [])
+    local.held.add(peer.socket)
     local.release(peer.socket, None, kept)
 
 
@@ -51,7 +51,7 @@ async def test_a_member_that_shows_something_else_is_two_copies_after_a_kept_eve
     local, early, late = LocalChannel("group"), Peer("1.1"), Peer("1.2")
     news = Announcement("ann", 2, present=True, shown_since=2)
     renewal = Envelope(ID, channel, "added", announcement=news)
-    local.held["1.2"] = (late.socket, [])
+    local.held.add(late.socket)
     local.held["1.1"] = (early.socket, [])
     local.release(early.socket, View({"ann": 1}), None)
 

@@ -223,7 +223,6 @@ class Cluster:
         self.database = ""
         self.sqlite: Path | None = None
         self.valkey: Valkey | None = None
-        self.bus = ""
 
     def __getitem__(self, number: int) -> Node:
         return self.nodes[number]
@@ -314,7 +313,6 @@ class Ground:
         database = database or ("sqlite" if nodes == 1 else "postgres")
         bus = bus or ("memory" if nodes == 1 else "pubsub")
         made = Cluster([])
-        made.bus = bus
         self._made += 1
         changes: dict[str, str] = {"REALTIME_LAYER": bus, **(environment or {})}
         with ExitStack() as stack:

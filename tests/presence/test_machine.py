@@ -86,7 +86,7 @@ class Process:
     def join(self, channel, user, socket_id):
         view = self.views[channel, user, socket_id] = View(socket_id)
         local = self.hub._channels.setdefault((APP, channel), LocalChannel("group"))
-        local.held[socket_id] = (view, [])
+        local.held.add(view)
         self.pending.append(Join(APP, channel, socket_id, messages.Member(user)))
         self.count(channel)
 
@@ -101,7 +101,7 @@ class Process:
         del self.views[key]
         local = self.hub._channels[APP, channel]
         local.sockets.pop(socket_id, None)
-        local.held.pop(socket_id, None)
+        local.held.drop(socket_id)
         if local.attendance is not None:
             local.attendance.dismiss(socket_id)
         if local.empty:

@@ -99,7 +99,7 @@ async def soak(run: Run) -> None:
     " and triggers, on two uvicorn nodes with PostgreSQL and Redis (pub/sub, then queue layer),"
     " and on Daphne with SQLite",
     hold="afterwards 0 more tasks, sockets, hub entries, rows, Redis keys and channels, and"
-    " descriptors, but for the pool of the queue layer; durable events stay for an hour, one row"
+    " descriptors, but for pools of connections to Redis; durable events stay for an hour, one row"
     " each",
     limit=180,
 )
@@ -146,12 +146,10 @@ async def _everything(cluster: Cluster) -> dict[str, dict]:
             "keys": cluster.valkey.call("DBSIZE"),
             "channels": len(cluster.valkey.call("PUBSUB", "CHANNELS")),
         }
-        # The queue layer has as many connections as it ever sent messages at once, and keeps
-        # them; in which process the next one is made is chance.
+        # A layer and a cache keep as many connections as they ever needed at once; when the
+        # next one is made, and in which process, is chance.
         descriptors = sum(found[f"node {node.name}"].pop("descriptors") for node in cluster.nodes)
         found["all nodes"] = {"descriptors besides those of Redis": descriptors - connections}
-        if cluster.bus == "pubsub":
-            found["Redis"]["connections"] = connections
     return found
 
 

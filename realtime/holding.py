@@ -1,0 +1,84 @@
+"""What happens in a channel while sockets wait for their subscription to be confirmed.
+
+Each of them is to get what came since it began to wait.  A crowd waits together, so it is kept
+once for all of them.
+"""
+
+from collections.abc import KeysView
+from typing import Final
+
+from realtime import metrics
+from realtime.layer import Envelope
+from realtime.protocol.errors import OverCapacity
+from realtime.sockets import Socket
+
+HELD_CHARS: Final = 10_485_760
+"""Ours: of the events that one socket may miss; a thousand of the longest."""
+
+
+class Holding:
+    """The sockets of one channel that wait, in the order in which they began, and what came."""
+
+    __slots__ = ("_chars", "_events", "_forgotten", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, tuple[Socket, int, int]] = {}
+        """With the events, and their characters, that came before it."""
+        self._events: list[Envelope] = []
+        self._forgotten = 0
+        """How many events came before those."""
+        self._chars = 0
+        """Of all events that ever came."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def keys(self) -> KeysView[str]:
+        """The ids of the sockets."""
+        return self._waiting.keys()
+
+    def add(self, socket: Socket) -> None:
+        """*socket* waits from now on."""
+        self._waiting[socket.socket_id] = (socket, self._came, self._chars)
+
+    def take(self, socket_id: str) -> list[Envelope]:
+        """A socket waits no longer; what it has to get, unless it missed too much."""
+        entry = self._waiting.pop(socket_id, None)
+        if entry is None:
+            return []
+        _, start, _ = entry
+        missed = self._events[start - self._forgotten :]
+        self._forget()
+        return [event for event in missed if event.except_socket_id != socket_id]
+
+    def drop(self, socket_id: str) -> None:
+        """A socket does not want to come in any more."""
+        if self._waiting.pop(socket_id, None) is not None:
+            self._forget()
+
+    def note(self, event: Envelope) -> None:
+        """*event* came; whoever missed too many has to begin again."""
+        if not self._waiting:
+            return
+        self._events.append(event)
+        self._chars += len(event.text)
+        while self._waiting:
+            socket_id, (socket, _, before) = next(iter(self._waiting.items()))
+            if self._chars - before <= HELD_CHARS:
+                return
+            del self._waiting[socket_id]
+            metrics.count("over_capacity", reason="held_events")
+            socket.end(OverCapacity())
+        self._forget()
+
+    @property
+    def _came(self) -> int:
+        return self._forgotten + len(self._events)
+
+    def _forget(self) -> None:
+        """Forget what nobody waits for, but not one by one."""
+        first = next((start for _, start, _ in self._waiting.values()), self._came)
+        done = first - self._forgotten
+        if 2 * done >= len(self._events):
+            del self._events[:done]
+            self._forgotten = first
