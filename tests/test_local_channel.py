@@ -52,7 +52,7 @@ async def test_a_member_that_shows_something_else_is_two_copies_after_a_kept_eve
     news = Announcement("ann", 2, present=True, shown_since=2)
     renewal = Envelope(ID, channel, "added", announcement=news)
     local.held.add(late.socket)
-    local.held["1.1"] = (early.socket, [])
+    local.held.add(early.socket)
     local.release(early.socket, View({"ann": 1}), None)
 
     assert local.deliver(renewal) == 2
