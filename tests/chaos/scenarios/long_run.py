@@ -278,8 +278,8 @@ async def _cycles(node: Node, count: int) -> int:
 @row(
     "D4",
     inject="15,000 idle sockets on one process",
-    hold="≤ 20 KiB per socket above those of the bare server; ≤ 10 % of a core while each is pinged"
-    " once; 0 lost",
+    hold="≤ 20 KiB per socket above those of the bare server; ≤ 20 % of a core while each is pinged"
+    " by us once and by the server three times; 0 lost",
     limit=240,
 )
 async def idle_sockets_are_cheap(run: Run) -> None:
@@ -311,7 +311,9 @@ async def idle_sockets_are_cheap(run: Run) -> None:
     busy = (node.look().cpu - cpu) / seconds
     run.check("memory per socket", (own - bare_bytes) / 1024, at_most=20, unit="KiB")
     run.note(f"bare server {bare_bytes / 1024:.1f} KiB, with the app {own / 1024:.1f} KiB a socket")
-    run.check("CPU of pings", busy, at_most=0.1, unit="cores")
+    # A thousand a second: ours every minute, and those of the server every twenty seconds, by
+    # which it knows in forty that a peer is gone.
+    run.check("CPU of pings", busy, at_most=0.2, unit="cores")
     run.check("sockets that were pinged", len(pinged), equals=count)
     run.check("sockets lost", sum(not client.is_open for client in clients), equals=0)
     for client in clients:
