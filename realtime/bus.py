@@ -21,7 +21,7 @@ from realtime.layer import PublishFailed
 logger = logging.getLogger(__name__)
 
 BURST: Final = 64
-"""Ours: messages taken from the layer before the writers of the sockets get a turn."""
+"""Ours: events taken from the layer before the writers of the sockets get a turn."""
 
 BURST_SECONDS: Final = 0.002
 """Ours: how long a burst may take, since one message may go to thousands of sockets."""
@@ -193,20 +193,22 @@ class Bus:
 
     async def _take(self) -> None:
         loop = asyncio.get_running_loop()
-        turn = loop.time()
+        turn, taken = loop.time(), 0
         while True:
             message = await self._layer.receive(self._channel)
             faults.point("bus.receive")
             self._received += 1
+            events = message.get("events")
+            taken += len(events) if isinstance(events, list) else 1
             if message.get("type") == layer.MARKER:
                 self._echo(message.get("marker"))
             else:
                 self._on_message(message)
-            if self._received % BURST == 0 or loop.time() - turn > BURST_SECONDS:
+            if taken >= BURST or loop.time() - turn > BURST_SECONDS:
                 # receive() does not yield while messages are waiting; without a pause no
                 # writer would run, and healthy sockets would look slow.
                 await asyncio.sleep(0)
-                turn = loop.time()
+                turn, taken = loop.time(), 0
 
     async def _hears(self, group: str, patience: Iterable[float]) -> bool:
         """Whether a marker sent to *group* comes back; one more after every wait in vain."""

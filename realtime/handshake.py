@@ -15,8 +15,9 @@ from realtime.protocol.errors import OverCapacity, PathNotFound, Unauthorized, U
 logger = logging.getLogger(__name__)
 logger.addFilter(OncePerSecond())
 
-_PATH: Final = re.compile(r"/(?:[^/]+/)*app/(?P<key>[^/]+)")
-"""A prefix before ``/app/`` is what pusher-js calls ``wsPath``."""
+_PATH: Final = re.compile(r"/?(?:[^/]+/)*app/(?P<key>[^/]+)")
+"""A prefix before ``/app/`` is what pusher-js calls ``wsPath``; without the first slash where the
+server's ``root_path`` ends with it."""
 
 _SUBPROTOCOL_PREFIX = "pusher-channels-protocol-"
 

@@ -10,10 +10,15 @@ from typing import Final
 from realtime import metrics
 from realtime.layer import Envelope
 from realtime.protocol.errors import OverCapacity
+from realtime.protocol.frames import Frame
 from realtime.sockets import Socket
 
-HELD_CHARS: Final = 10_485_760
-"""Ours: of the events that one socket may miss; a thousand of the longest."""
+EVENT_CHARS: Final = 100
+"""Ours: what an event counts for besides its text; with it, a socket may miss as much as its
+backlog may have."""
+
+Held = tuple[Envelope, Frame]
+"""An event, and the frame that all share."""
 
 
 class Holding:
@@ -24,7 +29,7 @@ class Holding:
     def __init__(self) -> None:
         self._waiting: dict[str, tuple[Socket, int, int]] = {}
         """With the events, and their characters, that came before it."""
-        self._events: list[Envelope] = []
+        self._events: list[Held] = []
         self._forgotten = 0
         """How many events came before those."""
         self._chars = 0
@@ -41,7 +46,7 @@ class Holding:
         """*socket* waits from now on."""
         self._waiting[socket.socket_id] = (socket, self._came, self._chars)
 
-    def take(self, socket_id: str) -> list[Envelope]:
+    def take(self, socket_id: str) -> list[Held]:
         """A socket waits no longer; what it has to get, unless it missed too much."""
         entry = self._waiting.pop(socket_id, None)
         if entry is None:
@@ -49,26 +54,27 @@ class Holding:
         _, start, _ = entry
         missed = self._events[start - self._forgotten :]
         self._forget()
-        return [event for event in missed if event.except_socket_id != socket_id]
+        return [held for held in missed if held[0].except_socket_id != socket_id]
 
     def drop(self, socket_id: str) -> None:
         """A socket does not want to come in any more."""
         if self._waiting.pop(socket_id, None) is not None:
             self._forget()
 
-    def note(self, event: Envelope) -> None:
-        """*event* came; whoever missed too many has to begin again."""
+    def note(self, event: Envelope, frame: Frame) -> None:
+        """*event* came; whoever missed too much has to begin again."""
         if not self._waiting:
             return
-        self._events.append(event)
-        self._chars += len(event.text)
+        self._events.append((event, frame))
+        self._chars += frame.chars + EVENT_CHARS
         while self._waiting:
             socket_id, (socket, _, before) = next(iter(self._waiting.items()))
-            if self._chars - before <= HELD_CHARS:
+            if self._chars - before <= socket.backlog_chars and not socket.over:
                 return
             del self._waiting[socket_id]
-            metrics.count("over_capacity", reason="held_events")
-            socket.end(OverCapacity())
+            if not socket.over:
+                metrics.count("over_capacity", reason="held_events")
+                socket.end(OverCapacity())
         self._forget()
 
     @property

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, KeysView, Mapping
+from functools import partial
 from typing import Any, Final
 
 from realtime import conf, layer, loops, metrics
@@ -20,7 +21,7 @@ from realtime.local_channel import LocalChannel
 from realtime.logs import OncePerSecond
 from realtime.protocol.attendance import Announcement, View
 from realtime.protocol.errors import PleaseReconnect, Unauthorized
-from realtime.sockets import Socket
+from realtime.sockets import Socket, outlet
 
 logger = logging.getLogger(__name__)
 logger.addFilter(OncePerSecond())
@@ -228,8 +229,9 @@ class Hub:
                 may still be on its way here, and must not reach this socket.
             kept: what the cache has for the subscribers of this channel, given first.
         """
-        given = self._channels[app_id, channel].release(socket, listed, kept)
-        self.delivered[app_id] += given
+        local = self._channels.get((app_id, channel))
+        if local is not None and not socket.over:  # it may have missed too much, and be sent away
+            self.delivered[app_id] += local.release(socket, listed, kept)
 
     def leave(self, app_id: str, channel: str, socket: Socket) -> None:
         """Deliver nothing more of *channel* to *socket*."""
@@ -302,8 +304,7 @@ class Hub:
                     self.deliver(Envelope.of(message))
                     sent_at = message.get(layer.SENT_AT)
                     if isinstance(sent_at, float):  # a process of an older version sends none
-                        # Clocks of two machines differ: less than no time has passed then.
-                        metrics.FAN_OUT.observe(max(0.0, time.time() - sent_at))
+                        outlet().add(partial(_observe_fan_out, sent_at))
                 case layer.EVENTS:
                     for event in message["events"]:
                         self._dispatch({**event, "type": layer.EVENT})
@@ -324,6 +325,11 @@ class Hub:
     def _all_sockets(self) -> Iterator[Socket]:
         for sockets in self._connections.values():
             yield from sockets.values()
+
+
+def _observe_fan_out(sent_at: float) -> None:
+    # Clocks of two machines differ: less than no time has passed then.
+    metrics.FAN_OUT.observe(max(0.0, time.time() - sent_at))
 
 
 def _shown_as(user_id: str) -> str:

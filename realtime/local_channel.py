@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 
-from realtime.holding import Holding
+from realtime.holding import Held, Holding
 from realtime.last_events import Kept
 from realtime.layer import Envelope
 from realtime.protocol.attendance import Announcement, Attendance, Heard, View
@@ -46,14 +46,16 @@ class LocalChannel:
         if listed is not None:
             held = self._unheard(socket, listed, held)
         self.sockets[socket.socket_id] = socket
-        texts = [envelope.text for envelope in held]
+        frames = [frame for _, frame in held]
         if kept is not None:
-            texts = kept.before(held)
-            if kept.may_come_again(held):
+            came = [envelope for envelope, _ in held]
+            texts = kept.before(came)
+            frames[:0] = map(Frame, texts[: len(texts) - len(frames)])
+            if kept.may_come_again(came):
                 self._given[socket.socket_id] = kept.at
-        for text in texts:
-            socket.push(Frame(text))
-        return len(texts)
+        for frame in frames:
+            socket.push(frame)
+        return len(frames)
 
     def remove(self, socket: Socket) -> None:
         """Deliver nothing more to *socket*."""
@@ -69,22 +71,23 @@ class LocalChannel:
 
     def deliver(self, envelope: Envelope) -> int:
         """Hand one event to every subscriber; return how many got it."""
+        frame = Frame(envelope.text)
         if envelope.announcement is not None:
-            told = self._announce(envelope, envelope.announcement)
+            told = self._announce(envelope, envelope.announcement, frame)
         elif self._given and envelope.kept_at is not None:
-            told = self._deliver_kept(envelope, envelope.kept_at)
+            told = self._deliver_kept(envelope, envelope.kept_at, frame)
         else:
-            frame, except_socket_id = Frame(envelope.text), envelope.except_socket_id
+            except_socket_id = envelope.except_socket_id
             for socket_id, socket in self.sockets.items():
                 if socket_id != except_socket_id:
                     socket.push(frame)
             # All at once: what is done for each subscriber is paid a thousand times.
             excepted = except_socket_id is not None and except_socket_id in self.sockets
             told = len(self.sockets) - excepted
-        self.held.note(envelope)
+        self.held.note(envelope, frame)
         return told
 
-    def _announce(self, envelope: Envelope, news: Announcement) -> int:
+    def _announce(self, envelope: Envelope, news: Announcement, frame: Frame) -> int:
         """Tell of a member; the news may be late, or known to some."""
         if self.attendance is None:
             return 0
@@ -92,19 +95,19 @@ class LocalChannel:
         wanted, own = self.attendance.hear(news)
         if wanted or own:
             sent = {
-                heard: [Frame(part.text) for part in _told(envelope, heard)]
+                heard: [part for _, part in _told(envelope, frame, heard)]
                 for heard in {wanted, *own.values()}
             }
             for socket_id, socket in self.sockets.items():
                 if socket_id != envelope.except_socket_id:
-                    for frame in sent[own.get(socket_id, wanted)]:
-                        socket.push(frame)
+                    for part in sent[own.get(socket_id, wanted)]:
+                        socket.push(part)
                         told += 1
         return told
 
-    def _deliver_kept(self, envelope: Envelope, kept_at: int) -> int:
+    def _deliver_kept(self, envelope: Envelope, kept_at: int, frame: Frame) -> int:
         """Deliver an event that some sockets have from the cache already, or a later one."""
-        told, frame = 0, Frame(envelope.text)
+        told = 0
         for socket_id, socket in self.sockets.items():
             if socket_id != envelope.except_socket_id and self._given.get(socket_id, -1) < kept_at:
                 socket.push(frame)
@@ -112,20 +115,20 @@ class LocalChannel:
         self._given = {key: at for key, at in self._given.items() if at > kept_at}
         return told
 
-    def _unheard(self, socket: Socket, listed: View, held: list[Envelope]) -> list[Envelope]:
+    def _unheard(self, socket: Socket, listed: View, held: list[Held]) -> list[Held]:
         """What of *held* tells a socket with that list of members something new."""
         if self.attendance is None:
             self.attendance = Attendance()
-        news = [envelope.announcement for envelope in held if envelope.announcement is not None]
+        news = [event.announcement for event, _ in held if event.announcement is not None]
         wanted = iter(self.attendance.admit(socket.socket_id, listed, news, first=not self.sockets))
         return [
             part
-            for envelope in held
-            for part in _told(envelope, next(wanted) if envelope.announcement else Heard.CHANGE)
+            for event, frame in held
+            for part in _told(event, frame, next(wanted) if event.announcement else Heard.CHANGE)
         ]
 
 
-def _told(envelope: Envelope, heard: Heard) -> tuple[Envelope, ...]:
+def _told(envelope: Envelope, frame: Frame, heard: Heard) -> tuple[Held, ...]:
     """What a socket is sent of news about a member.
 
     The protocol has no news that a member shows something else.  Clients take a departure
@@ -133,5 +136,5 @@ def _told(envelope: Envelope, heard: Heard) -> tuple[Envelope, ...]:
     """
     if heard is Heard.RENEWAL and envelope.announcement is not None:
         text = encode_member_removed(envelope.channel, envelope.announcement.user_id)
-        return replace(envelope, text=text), envelope
-    return (envelope,) if heard else ()
+        return (replace(envelope, text=text), Frame(text)), (envelope, frame)
+    return ((envelope, frame),) if heard else ()

@@ -57,7 +57,8 @@ DELIVERED: Final = "realtime_events_delivered_total"
 DELIVERED_MEANING: Final = "Copies of events that were handed to connections here."
 FAN_OUT: Final = "realtime_fan_out_seconds"
 FAN_OUT_MEANING: Final = (
-    "From the publish of an event, in any process, until the last connection here was handed it."
+    "From the publish of an event, in any process, until the last connection here had its turn"
+    " to be written to."
 )
 
 Values = Mapping[str, float]

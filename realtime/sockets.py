@@ -36,9 +36,12 @@ CLOSING_SECONDS: Final = 5
 TURN_SOCKETS: Final = 16
 """Ours, by measurement (ADR 0025): sockets that are written to before the loop turns."""
 
-TOGETHER_CHARS: Final = 16_384
+TOGETHER_BYTES: Final = 16_384
 """Ours: of several messages that leave in one write.  Of more the connection might keep a copy
 that no limit counts."""
+
+_BYTES_OF_A_CHAR: Final = 4
+"""UTF-8 takes no more."""
 
 NORMAL_CLOSURE: Final = 1000
 FIRST_LIBRARY_CODE: Final = 3000
@@ -63,7 +66,7 @@ def frame_writer_of(scope: Any) -> FrameWriter | None:  # Any: ASGI
 
 
 class Outlet:
-    """The sockets of a loop that have something to send; each in its turn.
+    """The sockets of a loop that have something to send, each in its turn; see ``outlet``.
 
     A write per event and socket is most of what an event costs.  So nothing is written at
     once: what comes for a socket before its turn leaves in the same write.  Between two
@@ -72,12 +75,12 @@ class Outlet:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._ready: deque[Socket] = deque()
+        self._ready: deque[Callable[[], object]] = deque()
         self._scheduled = False
 
-    def add(self, socket: "Socket") -> None:
-        """Have *socket* flushed behind those that were added before."""
-        self._ready.append(socket)
+    def add(self, call: Callable[[], object]) -> None:
+        """Have *call* made, which must not raise, behind those that were added before."""
+        self._ready.append(call)
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)
@@ -86,7 +89,7 @@ class Outlet:
         ready = self._ready
         try:
             for _ in range(min(TURN_SOCKETS, len(ready))):
-                ready.popleft().flush()
+                ready.popleft()()
         finally:
             self._scheduled = bool(ready)
             if ready:
@@ -94,6 +97,7 @@ class Outlet:
 
 
 _outlets: loops.PerLoop[Outlet] = loops.PerLoop(Outlet)
+outlet = _outlets.current
 
 
 class Socket:
@@ -113,10 +117,10 @@ class Socket:
 
     __slots__ = (
         "_abort",
-        "_backlog_chars",
         "_close",
         "_drop",
         "_due",
+        "_judged",
         "_outlet",
         "_over",
         "_patience",
@@ -126,6 +130,7 @@ class Socket:
         "_write_frame",
         "_writer",
         "app_id",
+        "backlog_chars",
         "dropped",
         "socket_id",
     )
@@ -144,15 +149,17 @@ class Socket:
         self.app_id = app_id
         self.socket_id = socket_id
         self._send = send
-        self._backlog_chars = backlog_chars
+        self.backlog_chars = backlog_chars
         self._drop = drop
         self._abort = abort
         self._write_frame = write_frame
-        self._outlet = _outlets.current()
+        self._outlet = outlet()
         self._unsent = 0
         self._waiting: list[Frame] = []
         self._due = False
         """Whether somebody will come for what is waiting: the outlet, or the writer."""
+        self._judged = False
+        """Whether it is about to be seen if the peer reads."""
         self._writer: asyncio.Task[None] | None = None
         self._close: tuple[int, str] | None = None
         self._over = False
@@ -169,27 +176,39 @@ class Socket:
         self._unsent += frame.chars
         if not self._due:
             self._due = True
-            self._outlet.add(self)
-        if self._unsent > self._backlog_chars:
-            self.flush()  # perhaps it only waits for its turn
-            if self._unsent > self._backlog_chars:
-                self._give_up()
+            self._outlet.add(self.flush)
+        if self._unsent > self.backlog_chars and not self._judged:
+            # Perhaps it only waits for its turn.  Let it, or its writer, have one first.
+            self._judged = True
+            self.flush()
+            asyncio.get_running_loop().call_soon(self._judge)
 
     def flush(self) -> None:
         """Write what is waiting, now or as soon as the peer has read what was sent before."""
         if self._writer is not None:
             return  # nothing overtakes what waits for it
         if self._waiting and self._write_frame is not None:
-            self._write_frames(self._write_frame)
+            try:
+                self._write_frames(self._write_frame)
+            except Exception:  # whatever a server raises, the others have their turn
+                self._fail()
         if self._waiting:
             self._writer = asyncio.create_task(self._write())
         else:
             self._due = False
 
+    def _judge(self) -> None:
+        """Give the peer up if it took nothing even now."""
+        self._judged = False
+        if self._unsent > self.backlog_chars and not self._over:
+            self._give_up()
+
     def _write_frames(self, write: FrameWriter) -> None:
         """Write what the connection takes."""
         waiting = self._waiting
-        if self._unsent <= TOGETHER_CHARS:
+        if _BYTES_OF_A_CHAR * self._unsent <= TOGETHER_BYTES or (
+            sum([len(frame.wire) for frame in waiting]) <= TOGETHER_BYTES
+        ):
             if write(b"".join([frame.wire for frame in waiting])):
                 self._unsent = 0
                 waiting.clear()
@@ -243,10 +262,18 @@ class Socket:
             self.app_id,
             self._unsent,
         )
-        self.dropped = True
         metrics.count("over_capacity", reason="slow_reader")
         if self._close is None:
             metrics.count("connections_closed", code=str(OverCapacity.code))
+        self._end()
+
+    def _fail(self) -> None:
+        """End a connection whose server raised what it should not: something may be missing."""
+        logger.exception("socket %s of app %s cannot be written to", self.socket_id, self.app_id)
+        self._end()
+
+    def _end(self) -> None:
+        self.dropped = True
         self.abandon()
         self._drop()
         asyncio.get_running_loop().call_later(LAST_WORD_SECONDS, self._abort)
@@ -264,6 +291,8 @@ class Socket:
             # The peer went away, or (uvicorn, RuntimeError) the server closed by itself; the
             # disconnect message is on its way.
             self.abandon()
+        except Exception:  # each server has errors of its own
+            self._fail()
         finally:
             self._writer = None
             self._due = False

@@ -297,6 +297,19 @@ async def test_an_address_may_not_connect_all_the_time(connect_from, configure):
     assert await connect_from(HOME, let_in=False) == (4100, "Over capacity")
 
 
+async def test_a_handshake_that_is_refused_leaves_its_place_to_others(
+    new_client, connect_from, configure
+):
+    configure(MAX_CONNECTIONS_PER_IP=1)
+    client = new_client(f"/app/nobody?{QUERY}")
+    client.scope["client"] = HOME
+    await client.upgrade()
+    assert (await client.frame())["data"]["code"] == 4001
+    await client.closed()
+
+    await connect_from(HOME)
+
+
 async def test_handshakes_that_are_refused_count_too(new_client, connect_from, configure):
     configure(CONNECTS_PER_SECOND_PER_IP=1)
     for _ in range(10):

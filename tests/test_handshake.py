@@ -21,6 +21,8 @@ def scope(key=KEY, query=b"protocol=7&client=js&version=8.6.0", **more):
         {"path": f"/a/b/app/{KEY}"},
         {"path": f"/app/app/{KEY}"},
         {"path": f"/a/app/{KEY}", "root_path": "/a"},
+        {"path": f"/app/{KEY}", "root_path": "/"},
+        {"path": f"/a/app/{KEY}", "root_path": "/a/"},
         {"path": f"//app/{KEY}", "root_path": "/"},
     ],
 )
@@ -36,7 +38,7 @@ async def test_the_app_and_the_library_are_found(process, where):
     [
         *(
             (scope(path=path), PathNotFound)
-            for path in ("", "/", "/app", "/app/", "/app/k/", "/app/k/l", "/xapp/k", "app/k")
+            for path in ("", "/", "/app", "/app/", "/app/k/", "/app/k/l", "/xapp/k")
         ),
         (scope(path=f"//app/{KEY}"), PathNotFound),
         (scope(path=f"/a//app/{KEY}"), PathNotFound),

@@ -2,9 +2,9 @@
 
 import pytest
 
-from realtime import holding as holding_module
-from realtime.holding import Holding
+from realtime.holding import EVENT_CHARS, Holding
 from realtime.layer import Envelope
+from realtime.protocol.frames import Frame
 from tests.conftest import ID, Peer
 
 
@@ -17,22 +17,27 @@ async def holding():
     return Holding()
 
 
-def wait(holding, socket_id):
-    peer = Peer(socket_id)
+def held(text, except_socket_id=None):
+    made = event(text, except_socket_id)
+    return made, Frame(made.text)
+
+
+def wait(holding, socket_id, **options):
+    peer = Peer(socket_id, **options)
     holding.add(peer.socket)
     return peer
 
 
 def taken(holding, socket_id):
-    return [event.text for event in holding.take(socket_id)]
+    return [event.text for event, _ in holding.take(socket_id)]
 
 
 async def test_each_socket_gets_what_came_since_it_began_to_wait(holding):
-    holding.note(event("nobody waits"))
+    holding.note(*held("nobody waits"))
     wait(holding, "1.1")
-    holding.note(event("a"))
+    holding.note(*held("a"))
     wait(holding, "1.2")
-    holding.note(event("b"))
+    holding.note(*held("b"))
 
     assert list(holding.keys()) == ["1.1", "1.2"]
     assert taken(holding, "1.1") == ["a", "b"]
@@ -44,7 +49,7 @@ async def test_whoever_sent_an_event_does_not_get_it(holding):
     wait(holding, "1.1")
     wait(holding, "1.2")
 
-    holding.note(event("a", except_socket_id="1.1"))
+    holding.note(*held("a", except_socket_id="1.1"))
 
     assert taken(holding, "1.1") == []
     assert taken(holding, "1.2") == ["a"]
@@ -52,25 +57,25 @@ async def test_whoever_sent_an_event_does_not_get_it(holding):
 
 async def test_a_socket_that_begins_again_gets_nothing_from_before(holding):
     peer = wait(holding, "1.1")
-    holding.note(event("a"))
+    holding.note(*held("a"))
     holding.drop("1.1")
     holding.drop("1.1")
 
     holding.add(peer.socket)
-    holding.note(event("b"))
+    holding.note(*held("b"))
 
     assert taken(holding, "1.1") == ["b"]
 
 
-async def test_whoever_misses_too_much_is_sent_away_and_the_others_are_not(
-    holding, monkeypatch, counted
+async def test_whoever_misses_more_than_a_backlog_is_sent_away_and_the_others_are_not(
+    holding, counted
 ):
-    monkeypatch.setattr(holding_module, "HELD_CHARS", 10)
-    slow, quick = wait(holding, "1.1"), None
-    holding.note(event("x" * 6))
-    quick = wait(holding, "1.2")
+    most = 2 * EVENT_CHARS
+    slow = wait(holding, "1.1", backlog_chars=most)
+    holding.note(*held("x" * 6))
+    quick = wait(holding, "1.2", backlog_chars=most)
 
-    holding.note(event("y" * 6))
+    holding.note(*held("y" * 6))
 
     assert slow.socket.over
     assert not quick.socket.over
@@ -79,11 +84,32 @@ async def test_whoever_misses_too_much_is_sent_away_and_the_others_are_not(
     assert counted("over_capacity", "held_events") == 1
 
 
+async def test_nothing_is_kept_for_a_socket_that_is_over(holding, counted):
+    gone = wait(holding, "1.1", backlog_chars=1)
+    gone.socket.abandon()
+
+    holding.note(*held("a"))
+
+    assert len(holding) == 0
+    assert holding._events == []
+    assert counted("over_capacity", "held_events") == 0
+
+
+async def test_all_get_the_same_frame(holding):
+    wait(holding, "1.1")
+    wait(holding, "1.2")
+    holding.note(*held("a"))
+
+    [(_, one)], [(_, other)] = holding.take("1.1"), holding.take("1.2")
+
+    assert one is other
+
+
 async def test_a_crowd_that_never_ends_keeps_no_more_than_what_somebody_waits_for(holding):
     wait(holding, "1.0")
     for number in range(1, 1_000):
         wait(holding, f"1.{number}")
-        holding.note(event(str(number)))
+        holding.note(*held(str(number)))
         assert taken(holding, f"1.{number - 1}") == [str(number - 1), str(number)][number == 1 :]
         assert len(holding._events) <= 3
 
@@ -92,6 +118,6 @@ async def test_an_event_costs_the_same_however_many_wait(holding):
     for number in range(1_000):
         wait(holding, f"1.{number}")
 
-    holding.note(event("a"))
+    holding.note(*held("a"))
 
     assert len(holding._events) == 1

@@ -8,8 +8,9 @@ import time
 import pytest
 
 from realtime import bus as bus_module
-from realtime import holding, metrics
 from realtime import hub as hub_module
+from realtime import metrics
+from realtime.holding import EVENT_CHARS
 from realtime.layer import (
     CONTROL_GROUP,
     EVENT,
@@ -262,10 +263,9 @@ async def test_after_a_failed_join_the_next_one_joins_the_group(hub, layer, subs
     await peer.has("hello")
 
 
-@pytest.mark.parametrize(("held", "code"), [(1_000, None), (1_001, 4100)])
-async def test_a_socket_for_which_too_much_is_held_is_sent_away(hub, monkeypatch, held, code):
-    monkeypatch.setattr(holding, "HELD_CHARS", 1_000)
-    peer = Peer("1.1")
+@pytest.mark.parametrize(("held", "code"), [(10, None), (11, 4100)])
+async def test_a_socket_for_which_too_much_is_held_is_sent_away(hub, held, code):
+    peer = Peer("1.1", backlog_chars=10 * (1 + EVENT_CHARS))
     await soon(hub.join(ID, "room", peer.socket))
 
     for _ in range(held):

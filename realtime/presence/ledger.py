@@ -1,7 +1,8 @@
 """What happens in this process on its way into the database, and back to who waits for it.
 
 Groups form by themselves: while one commits, the next one gathers.  An idle system answers
-at once, a busy one batches; there is no interval and no size to tune.
+at once, a busy one batches; there is no interval and no size to tune.  Counts of subscriptions
+alone may wait, see ``tally``.
 
 All writes of a process go through one thread and one database connection, in order.
 """

@@ -548,6 +548,16 @@ async def test_stopping_writes_what_is_left_and_gives_the_lease_back(ledger, dat
     assert lease_ends < timezone.now() + timezone.timedelta(seconds=5)
 
 
+async def test_a_stop_writes_counts_that_could_wait(ledger):
+    ledger.occupy(ID, "room", 1)
+    await soon(ledger.flushed())
+    ledger.occupy(ID, "room", 2)
+
+    await soon(ledger.stop())
+
+    assert await Occupancy.objects.values_list("subscriptions", flat=True).aget() == 2
+
+
 async def test_a_stopped_ledger_refuses_joins_and_leaves_the_rest_to_the_reaper(ledger):
     await soon(ledger.join(joining("ann")))
     await soon(ledger.stop())

@@ -215,6 +215,43 @@ def test_one_of_a_crowd_that_heard_more_meanwhile_is_judged_by_itself():
     )
 
 
+def test_news_that_the_list_lacks_keeps_a_socket_from_its_crowd():
+    room = told(("ann", 1))
+    listed = View({"ann": 1, "bob": 2, "cid": 3})
+    assert room.admit("bob's", listed, [], first=False) == []
+    assert room.hear(went(5, "cid")) == (Heard.NOTHING, {"bob's": Heard.CHANGE})
+
+    assert room.admit("cid's", listed, [went(5, "cid")], first=False) == [Heard.CHANGE]
+
+    assert room.hear(came(2, "bob")) == (
+        Heard.CHANGE,
+        {"bob's": Heard.NOTHING, "cid's": Heard.NOTHING},
+    )
+    assert room.hear(came(6, "cid")) == (Heard.CHANGE, {})
+
+
+def test_news_that_the_list_has_keeps_no_socket_from_its_crowd():
+    room = told(("ann", 1))
+    listed = View({"ann": 1, "bob": 2})
+    room.admit("bob's", listed, [], first=False)
+
+    assert room.admit("cid's", listed, [came(2, "bob")], first=False) == [Heard.NOTHING]
+
+    nothing = {"bob's": Heard.NOTHING, "cid's": Heard.NOTHING}
+    assert room.hear(came(2, "bob")) == (Heard.CHANGE, nothing)
+
+
+def test_a_list_that_all_agreed_with_is_compared_again_after_news():
+    room = told(("ann", 1))
+    listed = View({"ann": 1})
+    assert room.admit("bob's", listed, [], first=False) == []
+    assert room.hear(went(5)) == (Heard.CHANGE, {})
+
+    assert room.admit("cid's", listed, [], first=False) == []
+
+    assert room.hear(came(6)) == (Heard.CHANGE, {"cid's": Heard.NOTHING})
+
+
 def test_a_crowd_costs_one_comparison(monkeypatch):
     compared = []
 

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 import uvicorn
+from websockets.server import ServerProtocol
 
 from realtime.protocol.frames import encode_text
 from realtime.servers import uvicorn as bounds
@@ -771,6 +772,26 @@ async def test_a_connection_that_ended_is_freed_without_garbage_collection(kind)
             await until(lambda: not site.connections and kept() is None)
     finally:
         gc.enable()
+
+
+async def test_an_open_websocket_keeps_no_headers_of_its_handshake():
+    kept = []
+
+    def note(self, *args, accept=ServerProtocol.accept):
+        response = accept(self, *args)
+        kept.extend([args[0].headers, response.headers])
+        return response
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ServerProtocol, "accept", note)
+        async with serving(echo) as site:
+            peer = await site.open_websocket()
+            peer.send(frame(TEXT, b"open"))
+            await peer.read_until(b"open")
+            [protocol] = site.connections
+
+            assert [dict(headers) for headers in kept] == [{}, {}]
+            assert not hasattr(protocol, "request")
 
 
 async def test_the_protocol_that_led_to_a_websocket_is_freed_at_once(monkeypatch):

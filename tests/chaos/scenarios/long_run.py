@@ -141,7 +141,7 @@ async def _everything(cluster: Cluster) -> dict[str, dict]:
     found = {f"node {node.name}": await _inside(node) for node in cluster.nodes}
     found["database"] = await cluster[0].ask("rows")
     if cluster.valkey is not None:
-        connections = len(cluster.valkey.call("CLIENT", "LIST"))
+        connections = len(cluster.valkey.call("CLIENT", "LIST").splitlines())
         found["Redis"] = {
             "keys": cluster.valkey.call("DBSIZE"),
             "channels": len(cluster.valkey.call("PUBSUB", "CHANNELS")),
