@@ -51,6 +51,7 @@ class View:
     """What one subscriber shows: who is in its channel, as far as it was told."""
 
     over = False
+    backlog_chars = 10**9
 
     def __init__(self, socket_id):
         self.app_id, self.socket_id = APP, socket_id
