@@ -8,6 +8,7 @@ Source: Pusher docs, "Watchlist events".
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -117,7 +118,9 @@ class _Ear(Socket):
     """Subscribed in the hub to the sign-ins of one app, like a connection to a channel."""
 
     def __init__(self, watchlists: Watchlists, app_id: str) -> None:
-        super().__init__(app_id, "0.0", _send_nothing, backlog_chars=0, drop=lambda: None)
+        # It reads at once, so nothing ever waits for it but news while it begins to listen.
+        limit = sys.maxsize
+        super().__init__(app_id, "0.0", _send_nothing, backlog_chars=limit, drop=lambda: None)
         self._watchlists = watchlists
         self._lock = asyncio.Lock()
         self._listening = False

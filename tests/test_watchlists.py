@@ -3,10 +3,13 @@
 import pytest
 
 from realtime import hub, layer, watchlists
+from realtime.holding import Holding
+from realtime.layer import Envelope
 from realtime.models import Member
 from realtime.presence.announcer import envelope_of
 from realtime.presence.store import Change
 from realtime.protocol import messages
+from realtime.protocol.frames import Frame
 from tests.conftest import ID, Peer, soon, until
 
 
@@ -162,3 +165,14 @@ async def test_many_watchers_that_come_at_once_share_one_ear(process):
     assert hub.current().subscriptions(ID, Member.ONLINE) == 1
     hub.current().deliver(news(5, online=True))
     await until(lambda: all(len(peer.texts) == 2 for peer in peers))
+
+
+async def test_news_that_comes_while_a_process_begins_to_listen_is_held():
+    ear, holding = watchlists._Ear(watchlists.current(), ID), Holding()
+    holding.add(ear)
+    news = Envelope(ID, Member.ONLINE, '["ann",1,true]')
+
+    holding.note(news, Frame(news.text))
+
+    assert not ear.over
+    assert [event for event, _ in holding.take(ear.socket_id)] == [news]
