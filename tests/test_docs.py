@@ -29,6 +29,9 @@ PAGES = {
     ]
     if "_build" not in path.parts
 }
+MEASURED = "docs/explanation/reliability.md"
+"""Written by a run, and full of numbers."""
+
 every_page = pytest.mark.parametrize("name", PAGES)
 
 FENCE = re.compile(r"^( *)```([\w+]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -234,7 +237,7 @@ def test_every_kind_of_refused_subscription_is_listed():
     assert {kind: cells[0] for kind, cells in listed.items()} == refusals()
 
 
-@every_page
+@pytest.mark.parametrize("name", sorted(PAGES.keys() - {MEASURED}))
 def test_no_page_names_a_code_that_does_not_exist(name):
     named = {int(number) for number in NUMBER.findall(prose(PAGES[name]))}
     limits = set(dataclasses.asdict(Limits()).values())
