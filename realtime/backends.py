@@ -113,6 +113,11 @@ class Links:
         self._made_anew = True
 
 
+def is_joined_at_once(layer: BaseChannelLayer) -> bool:
+    """Whether all that is sent to a group after ``group_add`` returned reaches who joined."""
+    return comes_from(layer, QUEUE)
+
+
 async def is_member(layer: Any, group: str, channel: str) -> bool:
     """Whether *channel* is in *group* by the books of *layer*; of those unknown here, no.
 

@@ -170,6 +170,14 @@ async def test_closing_forgets_what_a_receiving_task_died_of(listening):
     assert {shard._receive_task for shard in listening._shards} == {None}
 
 
+@pytest.mark.parametrize(
+    ("layer_class", "at_once"),
+    [(RedisChannelLayer, True), (RedisPubSubChannelLayer, False), (OwnPubSub, False)],
+)
+def test_only_the_queue_layer_says_when_a_group_is_joined(layer_class, at_once):
+    assert backends.is_joined_at_once(layer_class()) is at_once
+
+
 # ---- drops ------------------------------------------------------------------------------
 
 

@@ -106,6 +106,34 @@ async def test_a_join_without_an_echo_fails_and_can_be_undone(start, monkeypatch
     assert layer.groups_left == [GROUP]
 
 
+async def test_a_layer_that_is_done_when_it_says_so_gets_no_marker(start, monkeypatch):
+    monkeypatch.setattr(backends, "is_joined_at_once", lambda layer: True)
+    bus, layer, _ = await start()
+    layer.sent.clear()
+
+    await soon(bus.join(GROUP))
+
+    assert GROUP in layer.groups_joined
+    assert [group for group, _ in layer.sent if group == GROUP] == []
+
+
+async def test_markers_that_are_slow_to_come_back_are_repeated_later(start, monkeypatch):
+    monkeypatch.setattr(bus_module, "ECHO_SECONDS", (0.001, 0.001, 0.02))
+    bus, layer, _ = await start(MarkerlessLayer)
+    began = asyncio.get_running_loop().time()
+    bus.round_trip_seconds = 0.008
+
+    with pytest.raises(PublishFailed, match="does not echo"):
+        await soon(bus.join(GROUP))
+    took = asyncio.get_running_loop().time() - began
+    bus.round_trip_seconds = 10
+    with pytest.raises(PublishFailed, match="does not echo"):
+        await soon(bus.join(GROUP))
+
+    assert took >= 2 * 0.016 + 0.02
+    assert asyncio.get_running_loop().time() - began < 10
+
+
 async def test_stopping_leaves_every_group(start):
     bus, layer, _ = await start()
     await soon(bus.join(GROUP))
