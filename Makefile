@@ -49,7 +49,7 @@ node_modules/.installed: package.json package-lock.json scripts/install-node | .
 	@scripts/install-node
 	@touch $@
 
-test: test-fast test-postgres test-e2e test-newest ## set up and run every test
+test: test-fast test-postgres test-e2e test-faults test-newest ## set up and run every test
 
 test-fast: install ## fast tests on SQLite
 	@scripts/install-package /usr/bin/cc gcc
