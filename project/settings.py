@@ -111,6 +111,15 @@ REALTIME = {
 }
 
 
+POOL = {
+    "min_size": 0,
+    "max_size": 8,
+    # The first request after an outage finds the database back, not a pause between attempts.
+    "reconnect_timeout": 1,
+}
+"""Connections to PostgreSQL for the requests of one process; what is missing is psycopg's default."""
+
+
 def _database() -> dict[str, Any]:
     """``DATABASE_URL``, or a SQLite file in ``var/``.
 
@@ -141,6 +150,11 @@ def _database() -> dict[str, Any]:
             "tcp_user_timeout": 15_000,  # milliseconds
             **database.get("OPTIONS", {}),
         }
+        if not DEBUG:
+            # Each request has a thread of its own under ASGI.  Without a pool each would also
+            # make a connection, and a thousand that come at once would make a thousand.
+            database["CONN_HEALTH_CHECKS"] = True
+            database["OPTIONS"].setdefault("pool", POOL)
     return database
 
 

@@ -22,7 +22,8 @@ Piece = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]
 class DatabaseThread:
     """Runs synchronous work one piece at a time, in order; what is slow here delays nobody else.
 
-    One thread, so one connection.  It is a daemon: a query that hangs must not keep a process
+    One thread, so one connection, kept for good and outside of Django's pools: what keeps
+    presence alive must not wait for requests to give theirs back.  The thread is a daemon: a query that hangs must not keep a process
     from ending, as the threads of an executor would.
 
     Args:
@@ -66,6 +67,7 @@ class DatabaseThread:
         return answer
 
     def _work(self) -> None:
+        _leave_pools()
         while (piece := self._pieces.get()) is not None:
             work, loop, answer = piece
             result, error = None, None
@@ -75,6 +77,14 @@ class DatabaseThread:
                 error = raised
             with suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(_resolve, answer, result, error)
+
+
+def _leave_pools() -> None:
+    """Let this thread connect by itself, whatever the site has its requests do."""
+    for wrapper in connections.all():
+        options = {**wrapper.settings_dict["OPTIONS"]}
+        if options.pop("pool", None):
+            wrapper.settings_dict = {**wrapper.settings_dict, "OPTIONS": options}
 
 
 def _resolve(answer: "asyncio.Future[Any]", result: object, error: Exception | None) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, connection, connections, transaction
 
 from realtime.database import DatabaseThread, lock
 from realtime.models import Server
@@ -52,6 +52,19 @@ async def test_a_connection_that_failed_is_closed(database, thread):
     assert await soon(thread.run(names)) is None
 
     assert await soon(thread.run(Server.objects.count)) == 0
+
+
+async def test_no_pool_of_the_site_is_used(database, thread, monkeypatch):
+    options = connections.settings["default"]["OPTIONS"]
+
+    def pool():
+        Server.objects.count()
+        return connection.settings_dict["OPTIONS"].get("pool")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(options, "pool", {"max_size": 1})
+        assert await soon(thread.run(pool)) is None
+        assert options["pool"] == {"max_size": 1}  # for everybody else
 
 
 async def test_closing_closes_the_connection_and_ends_the_thread(database):
