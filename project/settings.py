@@ -117,7 +117,7 @@ POOL = {
     # The first request after an outage finds the database back, not a pause between attempts.
     "reconnect_timeout": 1,
 }
-"""Connections to PostgreSQL for the requests of one process; what is missing is psycopg's default."""
+"""Connections to PostgreSQL for the requests of one process; the rest are defaults of psycopg."""
 
 
 def _database() -> dict[str, Any]:

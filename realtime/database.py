@@ -23,8 +23,8 @@ class DatabaseThread:
     """Runs synchronous work one piece at a time, in order; what is slow here delays nobody else.
 
     One thread, so one connection, kept for good and outside of Django's pools: what keeps
-    presence alive must not wait for requests to give theirs back.  The thread is a daemon: a query that hangs must not keep a process
-    from ending, as the threads of an executor would.
+    presence alive must not wait for requests to give theirs back.  The thread is a daemon: a
+    query that hangs must not keep a process from ending, as the threads of an executor would.
 
     Args:
         name: of the thread, for people who look at a process.

@@ -119,7 +119,7 @@ async def test_a_layer_that_is_done_when_it_says_so_gets_no_marker(start, monkey
 
 async def test_markers_that_are_slow_to_come_back_are_repeated_later(start, monkeypatch):
     monkeypatch.setattr(bus_module, "ECHO_SECONDS", (0.001, 0.001, 0.02))
-    bus, layer, _ = await start(MarkerlessLayer)
+    bus, _, _ = await start(MarkerlessLayer)
     began = asyncio.get_running_loop().time()
     bus.round_trip_seconds = 0.008
 
