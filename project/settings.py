@@ -114,10 +114,12 @@ REALTIME = {
 POOL = {
     "min_size": 0,
     "max_size": 8,
+    # Nobody waits long for the others, but for a database that is away; see AUTH_CONCURRENCY.
+    "timeout": 5,
     # The first request after an outage finds the database back, not a pause between attempts.
     "reconnect_timeout": 1,
 }
-"""Connections to PostgreSQL for the requests of one process; the rest are defaults of psycopg."""
+"""Connections to PostgreSQL for the requests of one process; times in seconds."""
 
 
 def _database() -> dict[str, Any]:

@@ -30,7 +30,7 @@ RENEWAL_SECONDS: Final = 3_600
 """Ours: far below the day after which layers forget a member of a group."""
 
 ECHO_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-"""Ours: how long each of the markers may take that follow the joining of a group."""
+"""Ours: how long each of the markers may take that follow the joining of a group, at least."""
 
 LOOK_SECONDS: Final = 0.1
 """Ours: how often the layer is looked at for what can be seen without a marker."""
@@ -81,7 +81,8 @@ class Bus:
         self.recoveries = 0
         """How often this process was deaf, and is no more."""
         self.round_trip_seconds = 0.0
-        """How long the last markers took, until they were back from every host."""
+        """How long the last markers took, until they were back from every host, or at least: a
+        process that is very busy is known to hear before they are."""
         self.deaf_seconds = 0.0
         """How long the last deafness lasted at most, from the last proof to the contrary."""
 
@@ -159,7 +160,7 @@ class Bus:
 
         Redis may act on SUBSCRIBE a moment after the layer says it is done; what another
         process sends in that moment would be lost.  A layer that is done when it says so
-        needs no marker, which would wait behind all else that comes.
+        needs no marker, which would wait behind all else that comes; unless we are deaf.
 
         Raises:
             PublishFailed: the layer does not answer, or nothing comes back.  Even so the
@@ -168,7 +169,7 @@ class Bus:
         self._groups.add(group)
         async with layer.answering():
             await self._layer.group_add(group, self._channel)
-        if backends.is_joined_at_once(self._layer):
+        if self.listening and backends.is_joined_at_once(self._layer):
             return
         # Markers that are on their way behind much else must not become more of it.
         usual = min(2 * self.round_trip_seconds, ECHO_SECONDS[-1])
@@ -290,11 +291,10 @@ class Bus:
         for probe in probes:
             await loops.cancel(probe)
         heard = all(not probe.cancelled() and probe.result() for probe in probes)
-        if heard:
-            self.round_trip_seconds = took
-        elif len(probes) == 1 and not (watching and self._fault()):
+        if not heard and len(probes) == 1 and not (watching and self._fault()):
             heard = self._received > before and await self._is_member(self._echo_groups[0])
         if heard:
+            self.round_trip_seconds = took
             self._heard_all_at = began
         return heard
 

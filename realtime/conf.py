@@ -107,6 +107,8 @@ class Settings:
     """Dotted path of a function from a Django user to ``{"id", "user_info"}``."""
     auth_csrf: bool = True
     """Whether the two auth endpoints want Django's CSRF token from session users."""
+    auth_concurrency: int = 8
+    """Ours: requests to them that one process works on at once; the others wait."""
 
     api_docs: str = "debug"
     """Who may read the description of the API: ``debug``, ``staff``, ``public``, or empty."""
@@ -358,9 +360,7 @@ def _check_values(settings: Settings) -> None:
                     f"REALTIME[{item.name.upper()!r}] must be a positive number"
                 )
     if settings.api_docs not in READERS:
-        raise ImproperlyConfigured(
-            f"REALTIME['API_DOCS'] must be one of {', '.join(map(repr, READERS))}"
-        )
+        raise ImproperlyConfigured(f"REALTIME['API_DOCS'] must be one of {READERS}")
     if not HEADER.fullmatch(settings.client_ip_header):
         raise ImproperlyConfigured(
             "REALTIME['CLIENT_IP_HEADER'] must be the name of a header, like 'X-Forwarded-For'"

@@ -59,7 +59,7 @@ from realtime.protocol.errors import (
     UnknownApp,
 )
 from realtime.protocol.facts import Fact, of_client_event
-from realtime.protocol.frames import Frame
+from realtime.protocol.frames import Frame, frame_of
 from realtime.protocol.messages import User, encode_error, encode_event
 from realtime.protocol.names import Kind, is_cache_channel, kind_of
 from realtime.sockets import LAST_WORD_SECONDS, Socket, abort_of, frame_writer_of
@@ -208,7 +208,7 @@ class PusherConsumer(AsyncConsumer):
         for effect in effects:
             match effect:
                 case Send(text, refused):
-                    self._socket.push(Frame(text))
+                    self._socket.push(frame_of(text))
                     if refused:
                         metrics.count("messages_refused", reason=refused)
                 case Join():

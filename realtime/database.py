@@ -22,9 +22,10 @@ Piece = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]
 class DatabaseThread:
     """Runs synchronous work one piece at a time, in order; what is slow here delays nobody else.
 
-    One thread, so one connection, kept for good and outside of Django's pools: what keeps
-    presence alive must not wait for requests to give theirs back.  The thread is a daemon: a
-    query that hangs must not keep a process from ending, as the threads of an executor would.
+    One thread, so one connection, kept until ``close`` and outside of Django's pools: what
+    keeps presence alive must not wait for requests to give theirs back.  The thread is a
+    daemon: a query that hangs must not keep a process from ending, as the threads of an
+    executor would.
 
     Args:
         name: of the thread, for people who look at a process.
@@ -47,6 +48,7 @@ class DatabaseThread:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
+            self._put(_leave_pools)
         return await self._put(work)
 
     async def close(self) -> None:
@@ -67,7 +69,6 @@ class DatabaseThread:
         return answer
 
     def _work(self) -> None:
-        _leave_pools()
         while (piece := self._pieces.get()) is not None:
             work, loop, answer = piece
             result, error = None, None

@@ -23,7 +23,7 @@ class LocalChannel:
         self.failures = 0
         """How often the layer group could not be joined."""
         self.joined = False
-        """Whether we are in the layer group, and have heard ourselves through it."""
+        """Whether all that is sent to the layer group from now on arrives."""
         self.sockets: dict[str, Socket] = {}
         self.held = Holding()
         """Sockets whose success frame is not out yet, and what they are to get after it."""

@@ -88,6 +88,7 @@ COUNTERS: Final = {
     "layer_recoveries": Counter("Times this process was deaf to the channel layer, and mended it."),
     "announcements_dropped": Counter("Presence announcements that the channel layer did not take."),
     "announcements_recovered": Counter("Presence changes that were found in the rows instead."),
+    "sockets_failed": Counter("Connections that ended because their server could not write."),
     "cache_failures": Counter("Times the cache of the last events did not answer."),
     "facts_dropped": Counter(
         "Facts for webhooks and signals that were lost before they were rows, or could not be read."

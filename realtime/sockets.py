@@ -270,6 +270,7 @@ class Socket:
     def _fail(self) -> None:
         """End a connection whose server raised what it should not: something may be missing."""
         logger.exception("socket %s of app %s cannot be written to", self.socket_id, self.app_id)
+        metrics.count("sockets_failed")
         self._end()
 
     def _end(self) -> None:

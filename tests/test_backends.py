@@ -20,6 +20,17 @@ class OwnPubSub(RedisPubSubChannelLayer):
     """A site may extend a layer."""
 
 
+class OwnQueue(RedisChannelLayer):
+    """The same, of the other."""
+
+
+class LateQueue(RedisChannelLayer):
+    """A site may also join in its own way."""
+
+    async def group_add(self, group, channel):
+        raise NotImplementedError
+
+
 class Connection:
     """A connection of redis-py, as far as we look at it."""
 
@@ -172,7 +183,13 @@ async def test_closing_forgets_what_a_receiving_task_died_of(listening):
 
 @pytest.mark.parametrize(
     ("layer_class", "at_once"),
-    [(RedisChannelLayer, True), (RedisPubSubChannelLayer, False), (OwnPubSub, False)],
+    [
+        (RedisChannelLayer, True),
+        (OwnQueue, True),
+        (LateQueue, False),
+        (RedisPubSubChannelLayer, False),
+        (OwnPubSub, False),
+    ],
 )
 def test_only_the_queue_layer_says_when_a_group_is_joined(layer_class, at_once):
     assert backends.is_joined_at_once(layer_class()) is at_once

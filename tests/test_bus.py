@@ -117,6 +117,16 @@ async def test_a_layer_that_is_done_when_it_says_so_gets_no_marker(start, monkey
     assert [group for group, _ in layer.sent if group == GROUP] == []
 
 
+async def test_a_deaf_process_wants_a_marker_of_any_layer(start, monkeypatch):
+    monkeypatch.setattr(backends, "is_joined_at_once", lambda layer: True)
+    monkeypatch.setattr(bus_module, "ECHO_SECONDS", (0.001, 0.001))
+    bus, layer, _ = await start()
+    layer.deaf, bus.listening = True, False
+
+    with pytest.raises(PublishFailed, match="does not echo"):
+        await soon(bus.join(GROUP))
+
+
 async def test_markers_that_are_slow_to_come_back_are_repeated_later(start, monkeypatch):
     monkeypatch.setattr(bus_module, "ECHO_SECONDS", (0.001, 0.001, 0.02))
     bus, _, _ = await start(MarkerlessLayer)

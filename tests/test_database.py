@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import OperationalError, connection, connections, transaction
@@ -65,6 +66,33 @@ async def test_no_pool_of_the_site_is_used(database, thread, monkeypatch):
         patch.setitem(options, "pool", {"max_size": 1})
         assert await soon(thread.run(pool)) is None
         assert options["pool"] == {"max_size": 1}  # for everybody else
+
+
+@pytest.mark.django_db(transaction=True)
+def test_requests_that_hold_the_whole_pool_keep_nothing_waiting(monkeypatch):
+    if connection.vendor != "postgresql":
+        pytest.skip("this database has no pool")
+
+    async def count():
+        thread = DatabaseThread("test-database")
+        try:
+            return await soon(thread.run(Server.objects.count))
+        finally:
+            await thread.close()
+
+    connection.close()
+    with monkeypatch.context() as patch, ThreadPoolExecutor(1) as another_request:
+        pool = {"min_size": 0, "max_size": 1, "timeout": 0.1}
+        patch.setitem(connections.settings["default"]["OPTIONS"], "pool", pool)
+        try:
+            connection.ensure_connection()
+            with pytest.raises(OperationalError):
+                another_request.submit(Server.objects.count).result()
+
+            assert asyncio.run(count()) == 0
+        finally:
+            connection.close()
+            connection.close_pool()
 
 
 async def test_closing_closes_the_connection_and_ends_the_thread(database):

@@ -383,7 +383,9 @@ async def test_the_loop_does_other_things_between_two_turns():
     assert written == [TURN_SOCKETS, 2 * TURN_SOCKETS, 3 * TURN_SOCKETS]
 
 
-async def test_a_connection_that_fails_ends_and_does_not_take_its_turn_from_the_others(caplog):
+async def test_a_connection_that_fails_ends_and_does_not_take_its_turn_from_the_others(
+    caplog, counted
+):
     drops = []
 
     def fails(wire):
@@ -404,6 +406,7 @@ async def test_a_connection_that_fails_ends_and_does_not_take_its_turn_from_the_
     assert drops == [1]
     assert broken.over
     assert "a broken server" in caplog.text
+    assert counted("sockets_failed") == 1
 
 
 async def test_an_abandoned_socket_writes_no_frame():

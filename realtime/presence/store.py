@@ -38,7 +38,7 @@ class Roster:
     """The members of one channel as of one commit."""
 
     text: str
-    """Encoded as the data of ``subscription_succeeded``."""
+    """Encoded as the message ``subscription_succeeded``, once for all who join in one group."""
     view: View
     """The same with versions, and who has just gone."""
 
@@ -157,7 +157,10 @@ def rosters(keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Roster]:
             "channel", "user__user_id", "version"
         ):
             views[app_id, channel].departed[user_id] = version
-    return {key: Roster(messages.encode_members(members[key]), views[key]) for key in keys}
+    return {
+        key: Roster(messages.encode_subscription_succeeded(key[1], members[key]), views[key])
+        for key in keys
+    }
 
 
 # ---- inside the transaction -------------------------------------------------------------

@@ -3,8 +3,8 @@
 ``Connection`` decides and never does.  Its caller applies the effects in order, and reports
 back what only the outside knows: who is in a channel, whether a user may come in.
 
-    receive(subscribe)  → Join      → joined(channel, members) or refused(channel, error)
-    receive(signin)     → Identify  → identified(user)         or sign_in_refused(error)
+    receive(subscribe)  → Join      → joined(channel, …) or refused(channel, error)
+    receive(signin)     → Identify  → identified(user)   or sign_in_refused(error)
 
 While such a question is open the caller reads no further message, so a client's own
 messages keep their order.
@@ -166,11 +166,14 @@ class Connection:
 
     # ---- what the outside answers ---------------------------------------------------
 
-    def joined(self, channel: str, members: str | None = None) -> list[Effect]:
-        """Confirm a subscription; *members* is the encoded list on presence channels."""
-        data = "{}" if members is None else members
-        event = "pusher_internal:subscription_succeeded"
-        confirmed = Send(messages.encode_event(event, channel, data))
+    def joined(self, channel: str, confirmation: str | None = None) -> list[Effect]:
+        """Confirm a subscription.
+
+        Args:
+            confirmation: on presence channels, ``encode_subscription_succeeded`` of the members;
+                whoever comes at the same time gets the same.
+        """
+        confirmed = Send(confirmation or messages.encode_subscription_succeeded(channel))
         return [confirmed, *(self._authorized() if kind_of(channel).needs_auth else [])]
 
     def refused(self, channel: str, error: SubscriptionRefused) -> list[Effect]:

@@ -87,6 +87,17 @@ async def test_an_event_is_sent_without_django(calls, layer, pieces):
     assert calls.headers == {b"content-type": b"application/json", b"content-length": b"2"}
 
 
+async def test_an_event_costs_no_query_and_one_message(calls, layer, database):
+    await calls(EVENTS, EVENT)
+    database.statements.clear()
+    layer.sent.clear()
+
+    assert (await calls(EVENTS, EVENT))[0] == 200
+
+    assert database.statements == []
+    assert len(layer.sent) == 1
+
+
 async def test_a_batch_is_sent_without_django(calls, layer):
     batch = [{**EVENT, "data": str(number)} for number in range(3)]
 

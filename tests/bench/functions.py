@@ -8,11 +8,11 @@ from typing import Final
 from tests.bench import machine
 from tests.e2e import sites
 
-LINE: Final = re.compile(r"^(\S.*?) +([\d.]+) µs", re.MULTILINE)
+LINE: Final = re.compile(r"^(\S.*?) +([\d.]+) µs(?: +(\d+) instructions)?", re.MULTILINE)
 
 
-def measure() -> dict[str, float]:
-    """Microseconds by the name of what was measured.
+def measure() -> dict[str, dict[str, float]]:
+    """The figures by the name of what was measured.
 
     Raises:
         CalledProcessError: a test failed.
@@ -29,6 +29,11 @@ def measure() -> dict[str, float]:
     return read(done.stdout)
 
 
-def read(text: str) -> dict[str, float]:
+def read(text: str) -> dict[str, dict[str, float]]:
     """The rows in what the tests print."""
-    return {name: float(value) for name, value in LINE.findall(text)}
+    found = {}
+    for name, microseconds, instructions in LINE.findall(text):
+        found[name] = {"each": float(microseconds)}
+        if instructions:
+            found[name]["instructions"] = float(instructions)
+    return found

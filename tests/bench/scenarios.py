@@ -227,8 +227,8 @@ def trigger(bench: Bench) -> None:
 
 def hot_functions(bench: Bench) -> None:
     """Single functions, without a server."""
-    for name, microseconds in functions.measure().items():
-        bench.results.add("functions", name, {"each": microseconds})
+    for name, figures in functions.measure().items():
+        bench.results.add("functions", name, figures)
 
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {

@@ -7,7 +7,7 @@ from tests.bench.contestants import CONTESTANTS
 from tests.bench.goals import GOALS
 from tests.bench.results import Results
 
-REFERENCES = {"soketi-redis": "× soketi", "limit": "× limit"}
+REFERENCES = {"soketi-redis": "× soketi, Redis", "limit": "× limit"}
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,15 @@ SHAPES = {
         (
             Column("trigger", "µs per call", 0),
             Column("trigger_cpu", "µs CPU per call", 0),
+            Column("layer", "of these, the layer alone: µs", 0),
             Column("messages", "layer messages per event", 2),
         ),
     ),
-    "functions": Shape("Single functions", (Column("each", "µs", 2),), first="Function"),
+    "functions": Shape(
+        "Single functions",
+        (Column("each", "µs", 2), Column("instructions", "instructions of Python's bytecode", 0)),
+        first="Function",
+    ),
 }
 
 
@@ -155,22 +160,21 @@ def number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
-def goal_rows(results: Results) -> list[list[str]]:
-    """The goals that this run measured."""
+def goal_rows(results: Results, *, every: bool = False) -> list[list[str]]:
+    """The goals that this run measured.
+
+    Args:
+        every: whether to show the others, too.
+    """
     cells = [["Goal", "wanted", "measured", ""]]
     for goal in GOALS:
         value = goal.read(results)
-        if value is None:
-            continue
-        digits = 2 if abs(value) < 100 else 0
-        cells.append(
-            [
-                goal.title,
-                f"{'≥' if goal.at_least else '≤'} {goal.bound:,g} {goal.unit}",
-                f"{number(value, digits)} {goal.unit}",
-                "met" if goal.met(value) else "missed",
-            ]
-        )
+        wanted = f"{'≥' if goal.at_least else '≤'} {goal.bound:,g} {goal.unit}"
+        if value is not None:
+            measured = f"{number(value, 2 if abs(value) < 100 else 0)} {goal.unit}"
+            cells.append([goal.title, wanted, measured, "met" if goal.met(value) else "missed"])
+        elif every:
+            cells.append([goal.title, wanted, "–", "not measured"])
     return cells
 
 

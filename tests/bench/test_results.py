@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from tests.bench import chart, functions, page, table
+from tests.bench import chart, functions, page, profile, table
 from tests.bench.load.client import is_whole
 from tests.bench.load.generator import percentiles
 from tests.bench.results import Results, median, ratio
@@ -37,7 +37,7 @@ def test_ratios_are_between_what_was_measured_in_the_same_round():
 def test_a_row_has_medians_and_ratios(results):
     header, fast, soketi, limit = table.rows(results, "fan-out")
 
-    assert header == ["Server", "µs CPU per delivery", "× soketi", "× limit", "deliveries/s"]
+    assert header == ["Server", "µs CPU per delivery", "× soketi, Redis", "× limit", "deliveries/s"]
     assert fast == ["this server, `make serve`, Redis", "6.00", "0.50", "1.20", "90,000"]
     assert soketi[2:4] == ["1.00", "2.40"]
     assert limit[-1] == "150,000"
@@ -63,6 +63,12 @@ def test_a_goal_that_is_missed_says_so(results):
     results.add("trigger", "fast-redis", {"trigger": 250})
 
     assert ["in-process trigger", "≤ 200 µs", "250 µs", "missed"] in table.goal_rows(results)
+
+
+def test_the_docs_say_which_goals_were_not_measured(results):
+    rows = table.goal_rows(results, every=True)
+
+    assert ["in-process trigger", "≤ 200 µs", "–", "not measured"] in rows
 
 
 def test_the_terminal_gets_aligned_columns():
@@ -130,10 +136,29 @@ def test_answers_are_whole_when_all_has_come(answer, whole):
     assert is_whole(answer) == whole
 
 
+def test_functions_in_c_count_for_their_callers():
+    ours, theirs = "/x/realtime/hub.py", "/y/redis/asyncio/client.py"
+    stats = {
+        (ours, 1, "deliver"): (1, 1, 2.0, 5.0, {}),
+        (theirs, 1, "send"): (1, 1, 1.0, 2.0, {}),
+        ("~", 0, "<len>"): (3, 3, 4.0, 4.0, {(ours, 1, "deliver"): (2, 2, 3.0, 3.0)}),
+        ("/lib/asyncio/tasks.py", 1, "wait"): (1, 1, 0.5, 0.5, {}),
+    }
+
+    assert profile.shares(stats) == {
+        "the rest of realtime": 5.0,
+        "redis-py": 1.0,
+        profile.OTHERS: 0.5,
+    }
+
+
 def test_the_table_of_single_functions_is_read():
-    text = "\ndecode a subscription      1.23 µs\nHub.deliver to 1 sockets   10.00 µs.\n1 passed"
+    text = (
+        "\ndecode a subscription      1.23 µs      321 instructions."
+        "\nHub.deliver to 1 sockets   10.00 µs.\n1 passed"
+    )
 
     assert functions.read(text) == {
-        "decode a subscription": 1.23,
-        "Hub.deliver to 1 sockets": 10.0,
+        "decode a subscription": {"each": 1.23, "instructions": 321},
+        "Hub.deliver to 1 sockets": {"each": 10.0},
     }

@@ -141,7 +141,8 @@ class Process:
     def confirm(self, key, roster):
         view = self.views.get(key)
         if view is not None and view.users is None:
-            view.users = set(json.loads(roster.text)["presence"]["ids"])
+            data = json.loads(json.loads(roster.text)["data"])
+            view.users = set(data["presence"]["ids"])
             self.hub.release(APP, key[0], view, roster.view)
 
     def announce(self, changes):

@@ -33,7 +33,7 @@ def infos(changes):
 
 
 def listed(channel=ROOM):
-    return json.loads(store.roster(APP, channel).text)["presence"]["hash"]
+    return json.loads(json.loads(store.roster(APP, channel).text)["data"])["presence"]["hash"]
 
 
 def test_an_override_is_shown_at_once_and_listed(apply):

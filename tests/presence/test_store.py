@@ -31,6 +31,11 @@ def seen(changes):
     return [("+" if item.present else "-") + item.member.user_id for item in changes]
 
 
+def members_in(roster):
+    """What a browser is told of the members."""
+    return json.loads(json.loads(roster.text)["data"])
+
+
 def kill(server):
     Server.objects.filter(pk=server).update(expires_at=Now())
 
@@ -149,7 +154,7 @@ def test_a_member_keeps_what_it_showed_first(apply):
     apply(join("ann", "1.1", info='{"n":1}'))
     apply(join("ann", "1.2", info='{"n":2}'))
 
-    assert json.loads(store.roster(APP, ROOM).text)["presence"]["hash"] == {"ann": {"n": 1}}
+    assert members_in(store.roster(APP, ROOM))["presence"]["hash"] == {"ann": {"n": 1}}
 
 
 def test_a_user_who_comes_back_shows_itself_anew(apply):
@@ -182,10 +187,23 @@ def test_a_joiner_gets_the_members_with_itself_in_the_order_they_came(apply):
     outcome = apply(join("ann"))
 
     roster = outcome.rosters[APP, ROOM]
-    assert json.loads(roster.text) == {
+    assert members_in(roster) == {
         "presence": {"count": 2, "ids": ["bob", "ann"], "hash": {"bob": {"n": 1}, "ann": None}}
     }
     assert roster.view.present["ann"] == outcome.changes[0].version
+
+
+def test_the_members_are_encoded_once_for_all_who_join_together(apply, monkeypatch):
+    encode, lengths = messages.encode_members, []
+
+    def counted(members):
+        lengths.append(len(members))
+        return encode(members)
+
+    monkeypatch.setattr(messages, "encode_members", counted)
+    apply(*(join(f"u{number}", f"1.{number}") for number in range(5)))
+
+    assert lengths == [5]
 
 
 def test_the_users_who_are_signed_in_are_no_roster(apply):

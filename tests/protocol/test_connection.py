@@ -26,7 +26,13 @@ from realtime.protocol.errors import (
     PleaseReconnect,
     Unauthorized,
 )
-from realtime.protocol.messages import PING, PONG, Member, User, encode_members
+from realtime.protocol.messages import (
+    PING,
+    PONG,
+    Member,
+    User,
+    encode_subscription_succeeded,
+)
 from tests.protocol import site
 from tests.protocol.site import (
     KEY,
@@ -507,9 +513,9 @@ def test_a_presence_subscription_is_confirmed_with_the_members(connection):
     channel_data = '{"user_id":"10","user_info":{"name":"Ann"}}'
     [join] = connection.receive(subscribe_signed("presence-foo", channel_data), now=0)
 
-    members = encode_members([join.member, Member("11")])
+    confirmation = encode_subscription_succeeded("presence-foo", [join.member, Member("11")])
 
-    assert connection.joined("presence-foo", members) == [
+    assert connection.joined("presence-foo", confirmation) == [
         Send(
             '{"event":"pusher_internal:subscription_succeeded","channel":"presence-foo",'
             '"data":"{\\"presence\\":{\\"count\\":2,\\"ids\\":[\\"10\\",\\"11\\"],'

@@ -1,9 +1,11 @@
+import gc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from realtime.protocol.frames import encode_text
+from realtime.protocol.frames import LONG_CHARS, encode_text, frame_of
 
 
 def theirs(text):
@@ -24,3 +26,22 @@ def test_any_text(text):
 def test_half_a_surrogate_is_no_text():
     with pytest.raises(UnicodeEncodeError):
         encode_text("\ud800")
+
+
+def test_a_long_text_is_made_a_frame_once_for_a_crowd():
+    text = "x" * LONG_CHARS
+
+    frame = frame_of(text)
+
+    assert frame_of(text) is frame
+    assert frame.wire == encode_text(text)
+    assert frame_of("x" * (LONG_CHARS - 1)) is not frame_of("x" * (LONG_CHARS - 1))
+
+
+def test_a_frame_that_nobody_waits_for_is_not_kept():
+    text = "y" * LONG_CHARS
+    frame_of(text).chars = 0  # another one would have its length
+
+    gc.collect()
+
+    assert frame_of(text).chars == LONG_CHARS

@@ -20,7 +20,7 @@ from realtime.protocol.admission import check_handshake
 from realtime.protocol.app import App
 from realtime.protocol.connection import Connection
 from realtime.protocol.effects import Effect, Identify, Join, Publish, Send
-from realtime.protocol.messages import Member, encode_event, encode_members
+from realtime.protocol.messages import Member, encode_event, encode_subscription_succeeded
 
 CONVERSATIONS = sorted((Path(__file__).parent.parent / "wire").glob("*.jsonl"))
 
@@ -66,17 +66,17 @@ class Replay:
                 case Send(text):
                     self._to_send.append(text)
                 case Join(channel, member):
-                    self._apply(self._connection.joined(channel, self._members(channel, member)))
+                    self._apply(self._connection.joined(channel, self._listed(channel, member)))
                 case Identify(user):
                     self._apply(self._connection.identified(user))
                 case Publish(channel, event, data, user_id):
                     self.published.append(encode_event(event, channel, data, user_id=user_id))
 
-    def _members(self, channel: str, member: Member | None) -> str | None:
+    def _listed(self, channel: str, member: Member | None) -> str | None:
         if member is None:
             return None
         others = [Member(**other) for other in self._present.get(channel, [])]
-        return encode_members([*others, member])
+        return encode_subscription_succeeded(channel, [*others, member])
 
 
 @pytest.mark.spec(229)  # by java.jsonl, swift.jsonl and dotnet.jsonl

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
+from urllib.parse import urlencode
 
 from tests.chaos.backing import SQLiteLock
 from tests.chaos.client import Gone, Pusher, Refused
 from tests.chaos.cluster import Cluster, Node
 from tests.chaos.crowd import everybody_present, members, observers
-from tests.chaos.publisher import Load, Publisher
+from tests.chaos.publisher import Answer, Http, Load, Publisher
 from tests.chaos.rows import Run, percentile, row
 
 ROOM = "presence-room"
@@ -16,8 +17,9 @@ ROOM = "presence-room"
 @row(
     "A8",
     inject="database away for 30 s: PostgreSQL stopped under two nodes; SQLite write lock held",
-    hold="broadcasts unaffected (p99 ≤ 1.5 × before); joins refused with 4100 to 4299;"
-    " on return 0 living members announced as gone; joins work ≤ 10 s after it",
+    hold="broadcasts unaffected (p99 ≤ 1.5 × before); joins refused with 4100 to 4299; the auth"
+    " view answers ≤ 5 s, and 200 again ≤ 10 s after the return; 0 living members announced as gone"
+    " then; joins work ≤ 10 s after it",
     limit=240,
 )
 async def database_goes_away(run: Run) -> None:
@@ -67,6 +69,7 @@ async def _without_database(run: Run, cluster: Cluster, label: str, take_away, g
     refusals = await asyncio.gather(
         *(_try_to_join(cluster[0], room, f"late{n}", patience=outage) for n in range(3))
     )
+    authorized = [await _authorize(cluster, patience=outage) for _ in range(3)]
     await publishing
     await give_back()
     back_at = run.fault(f"{label} back")
@@ -74,7 +77,13 @@ async def _without_database(run: Run, cluster: Cluster, label: str, take_away, g
     async def joined() -> bool:
         return await _try_to_join(cluster[0], room, "returner", patience=5) == "joined"
 
-    again = await run.until_async(joined, 20, "a join", must=False)
+    async def is_authorized() -> bool:
+        return (await _authorize(cluster, patience=20)).status == 200
+
+    again, authorized_again = await asyncio.gather(
+        run.until_async(joined, 20, "a join", must=False),
+        run.until_async(is_authorized, 20, "the auth view", must=False),
+    )
     await run.lasting(run.n(12, least=8))  # twice the lease: whoever would be reaped is by then
     before, during = (
         _latencies(run, label, measured_from, away_at),
@@ -95,9 +104,27 @@ async def _without_database(run: Run, cluster: Cluster, label: str, take_away, g
     if len(fine) != len(refusals):
         run.note(f"{label}: joins got {', '.join(refusals)}")
     run.check(f"{label}: joins work again after", again, at_most=10.0, unit="s")
+    unanswered = sum(not answer.status for answer in authorized)
+    slowest = max(answer.seconds for answer in authorized)
+    run.check(f"{label}: auth requests without an answer", unanswered, equals=0)
+    run.check(f"{label}: slowest answer of the auth view", slowest, at_most=5.0, unit="s")
+    run.check(f"{label}: authorized again after", authorized_again, at_most=10.0, unit="s")
     run.check(f"{label}: living members announced as gone", len(removed), equals=0)
     lost_sockets = sum(not client.is_open for client in settled + subscribers)
     run.check(f"{label}: sockets lost", lost_sockets, equals=0)
+
+
+async def _authorize(cluster: Cluster, patience: float) -> Answer:
+    """What the site answers to a page that asks for a signature."""
+    http = Http(cluster.ports[0])
+    body = urlencode({"socket_id": "1.1", "channel_name": "private-room"}).encode()
+    headers = {
+        "Authorization": f"Token {cluster.users[0].token}",
+        "Content-Type": "application/x-www-form-urlencoded",
+    }
+    answer = await http.request("POST", "/pusher/auth", body, headers, patience=patience)
+    http.close()
+    return answer
 
 
 async def _try_to_join(node: Node, channel: str, user: str, patience: float = 10) -> str:

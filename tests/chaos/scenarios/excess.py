@@ -5,11 +5,12 @@ import time
 
 from tests.chaos.checkers import ghosts
 from tests.chaos.client import Drain, Gone, Pusher, Refused
-from tests.chaos.cluster import Cluster, Node
+from tests.chaos.cluster import Cluster
 from tests.chaos.crowd import observers
 from tests.chaos.publisher import Load, Publisher
 from tests.chaos.rows import DriverLag, Run, percentile, row
 from tests.chaos.scenarios.bus import subscribers
+from tests.chaos.stayers import Stayers
 
 
 @row(
@@ -64,9 +65,8 @@ async def churn_is_grouped(run: Run) -> None:
     room = "presence-churn"
     count = run.n(1_000, least=50)
     users = [f"u{number}" for number in range(count)]
-    stayers: list[Pusher] = []
-    for number, node in enumerate(cluster.nodes):
-        stayers += await _drains(node, room, users[number::2])
+    stayers = Stayers(run)
+    await stayers.join(room, {cluster.ports[number]: users[number::2] for number in range(2)})
     watching = [client for node in cluster.nodes for client in await observers(run, node, room, 1)]
     users += [client.name for client in watching]
     channels = [f"calm-{number}" for number in range(10)]
@@ -134,19 +134,8 @@ async def churn_is_grouped(run: Run) -> None:
             guests_seen = [user for user in seen if user in guests]
             faults += ghosts(guests_seen, guests, f"{client.name}, {kind}:")
         run.check_none(f"{client.name}: wrong in what it saw", faults)
-    run.check("sockets lost", sum(not c.is_open for c in stayers + calm), equals=0)
-
-
-async def _drains(node: Node, room: str, users: list[str]) -> list[Pusher]:
-    gate = asyncio.Semaphore(50)
-
-    async def one(user: str) -> Pusher:
-        async with gate:
-            client = await Drain.open(node.port)
-            await client.subscribe(room, user, patience=60)
-            return client
-
-    return list(await asyncio.gather(*(one(user) for user in users)))
+    lost = await stayers.lost() + sum(not client.is_open for client in calm)
+    run.check("sockets lost", lost, equals=0)
 
 
 async def _come_and_go(cluster: Cluster, room: str, number: int) -> bool:
