@@ -138,9 +138,6 @@ REASONS = {
     "B10": "Fifty joins and fifty departures a second, each told to a thousand members, are a"
     " hundred thousand deliveries a second. The two servers, the database and the processes that"
     " read them share two cores, and an event of another channel waits for a core.",
-    "D1": "Memory grows in steps, as the allocator takes more from the kernel, and ten minutes see"
-    " few of them. What is kept per connection that ended is looked for by row D3, over a"
-    " hundred thousand of them.",
     "D6": "Two processes authorize two thousand users, and the time is that of Django and of the"
     " database for so many requests, on the cores that the clients use as well.",
 }
