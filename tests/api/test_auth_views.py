@@ -319,19 +319,13 @@ def test_an_inactive_user_is_forbidden(as_ann, ann):
 
 
 @pytest.fixture
-def asking(as_ann, monkeypatch):
-    """Asks about the slow channel in threads, as the same user; each without a database."""
+def asking(monkeypatch):
+    """Asks about the slow channel in threads, for anybody: threads have no test database."""
     monkeypatch.setattr(auth_views.AuthView, "user_data", lambda view: {"id": "1"})
     monkeypatch.setattr(auth_views.AuthView, "initial", lambda view, request: None)
     answers.clear()
     with ThreadPoolExecutor(3) as threads:
-
-        def ask_in_thread():
-            client = Client()
-            client.cookies = as_ann.cookies
-            return threads.submit(ask, client, "private-auth-slow")
-
-        yield ask_in_thread
+        yield lambda: threads.submit(ask, Client(), "private-auth-slow")
         answers.set()
     while started.acquire(blocking=False):
         pass  # for the next test
