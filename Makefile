@@ -93,6 +93,7 @@ fix: install ## format and apply the safe lint fixes
 
 bench: install ## measure beside other servers: all, QUICK=1, or ONLY=scenario
 	@scripts/install-package "/usr/lib/postgresql/*/bin/initdb" postgresql || true
+	@scripts/install-package /usr/bin/cc gcc || true
 	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 # SCALE and SOAK_MINUTES, too, reach the command: make exports what its command line sets.

@@ -252,6 +252,9 @@ _ALL = (
         "portable-memory", "this server, plain uvicorn, in memory", _python, _PORTABLE, ours=True
     ),
     Contestant("daphne-memory", "this server, Daphne, in memory", _python, sites.DAPHNE, ours=True),
+    Contestant(
+        "daphne-redis", "this server, Daphne, Redis", _python, sites.DAPHNE, True, ours=True
+    ),
     Contestant("soketi-redis", "soketi, Redis", _soketi, redis=True),
     Contestant("soketi-memory", "soketi, in memory", _soketi),
     Contestant(

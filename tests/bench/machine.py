@@ -92,14 +92,17 @@ def raise_file_limit() -> int:
 def describe() -> dict[str, str]:
     """What the figures of a run depend on besides the code."""
     cpu = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    memory = os.sysconf("SC_PHYS_PAGES") * _PAGE / 2**30
     used = cores()
     return {
         "Date": f"{datetime.now(UTC):%-d %B %Y}",
+        "Commit": said("git", "describe", "--always", "--dirty", "--exclude=*", found=r"(\S+)"),
         "CPU": f"{cpu[1].strip() if cpu else platform.machine()}, {os.cpu_count()} cores",
         "Cores": (
             f"server on {used.server}, load, Redis and PostgreSQL on {used.load}"
             + (f", second worker on {used.second}" if used.spare else "")
         ),
+        "Memory": f"{memory:.0f} GiB",
         "Kernel": f"{platform.system()} {platform.release()}",
         "Python": platform.python_version(),
         **{name: metadata.version(name) for name in PACKAGES},

@@ -1,17 +1,21 @@
 """The results in the docs: between two marks of a page that people write otherwise."""
 
+import json
+
 from tests.bench import table
 from tests.bench.results import Results
 from tests.e2e.sites import ROOT
 
 PAGE = ROOT / "docs" / "explanation" / "performance.md"
 CHART = PAGE.with_suffix(".svg")
+DATA = PAGE.with_suffix(".json")
 MARKS = ("<!-- results -->", "<!-- /results -->")
 
 
 def write(results: Results, chart: str) -> None:
-    """Put the tables into the page, and the chart beside it."""
+    """Put the tables into the page, and the chart and all rounds beside it."""
     CHART.write_text(chart)
+    DATA.write_text(json.dumps(results.as_json(), indent=1) + "\n")
     PAGE.write_text(between_marks(PAGE.read_text(), content(results)))
 
 

@@ -19,6 +19,9 @@ SAMPLED = 20
 """Subscribers that look when an event was published."""
 PATIENCE = 30.0
 
+LONE_PER_SECOND = 10
+"""Events so far apart that each has reached everybody before the next comes."""
+
 ALONE = "alone"
 """A channel with one subscriber, for the cost of a publish."""
 
@@ -27,7 +30,7 @@ ALONE = "alone"
 
 
 def fan_out(bench: Bench) -> None:
-    """500 subscribers: one publisher, sixteen, half of soketi's rate, and one subscriber."""
+    """500 subscribers: one publisher, sixteen, two calm rates, and one subscriber."""
     with bench.lineup(*CONTESTANTS) as everybody:
         for runner in everybody:
             groups = [(CHANNEL, SUBSCRIBERS), (ALONE, 1)]
@@ -41,6 +44,8 @@ def fan_out(bench: Bench) -> None:
         for runner in bench.turns(many):
             bench.fan_out("sixteen", runner, publishers=16)
         _at_half_rate(bench, many)
+        for runner in bench.turns(many):
+            bench.fan_out("lone", runner, rate=LONE_PER_SECOND, seconds=2 * bench.plan.seconds)
         _publishes(bench, [item for item in everybody if item.contestant.pusher])
 
 
@@ -62,6 +67,7 @@ def _at_half_rate(bench: Bench, runners: Sequence[Running]) -> None:
 def _publishes(bench: Bench, runners: Sequence[Running]) -> None:
     for runner in bench.turns(runners):
         seen = runner.measure("publish", channel=ALONE, receivers=1, seconds=bench.plan.seconds)
+        bench.look_at_load(runner, seen, "publish")
         figures = {
             "publish": seen["cpu"] / seen["events"] * 1e6,
             "publishes": seen["events"] / seen["seconds"],
@@ -83,6 +89,7 @@ def connect(bench: Bench) -> None:
             _visit(runner, count)  # warm
         for runner in bench.turns(runners):
             seen = _visit(runner, count)
+            bench.look_at_load(runner, seen, "connect")
             figures = {
                 "connect": seen["cpu"] / count * 1e6,
                 "connects": count / seen["seconds"],
@@ -173,6 +180,7 @@ def presence(bench: Bench) -> None:
             runner.load.call("connect", count=count)
         for number, runner in enumerate(bench.turns(runners)):
             seen = runner.measure("join", channel=f"presence-{number}")
+            bench.look_at_load(runner, seen, "presence")
             figures = {
                 "joins": count / seen["seconds"],
                 "cpu": seen["cpu"] / count * 1e6,

@@ -44,11 +44,14 @@ SHAPES = {
         "500 subscribers, one HTTP publisher in sequence",
         (_CPU, _RATE, *_LATENCY, *_REDIS, *_BUSY),
     ),
-    "sixteen": Shape("500 subscribers, 16 HTTP publishers", (_CPU, _RATE, *_REDIS, *_BUSY)),
+    "sixteen": Shape(
+        "500 subscribers, 16 HTTP publishers", (_CPU, _RATE, *_LATENCY, *_REDIS, *_BUSY)
+    ),
     "half-rate": Shape(
         "500 subscribers, half of the deliveries per second that soketi with Redis reaches",
         (*_LATENCY, _RATE, _CPU, *_BUSY),
     ),
+    "lone": Shape("500 subscribers, ten events a second, each alone", (*_LATENCY, _CPU, *_BUSY)),
     "publish": Shape(
         "One HTTP publisher in sequence, one subscriber",
         (

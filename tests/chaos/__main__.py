@@ -98,8 +98,9 @@ def run(
     print(f"settings: {json.dumps(ROOMY)}")
     print(f"seed: {seed}", flush=True)
     # Where no row of this run leaves a history, those of earlier runs are judged.
-    earlier = {} if RECORDED.intersection(names) else judge_kept(HISTORIES)
-    if "C10" in names and earlier:
+    alone = "C10" in names and not RECORDED.intersection(names)
+    earlier = judge_kept(HISTORIES) if alone else {}
+    if earlier:
         print(f"histories of earlier runs: {', '.join(sorted(earlier))}")
 
     def one(name: str, ground: Ground) -> Result:

@@ -18,8 +18,8 @@ ROOM = "presence-room"
     "A8",
     inject="database away for 30 s: PostgreSQL stopped under two nodes; SQLite write lock held",
     hold="broadcasts unaffected (p99 ≤ 1.5 × before); joins refused with 4100 to 4299; the auth"
-    " view answers ≤ 5 s, and 200 again ≤ 10 s after the return; 0 living members announced as gone"
-    " then; joins work ≤ 10 s after it",
+    " view answers ≤ 10 s, and 200 again ≤ 10 s after the return; 0 living members announced as"
+    " gone then; joins work ≤ 10 s after it",
     limit=240,
 )
 async def database_goes_away(run: Run) -> None:
@@ -107,7 +107,7 @@ async def _without_database(run: Run, cluster: Cluster, label: str, take_away, g
     unanswered = sum(not answer.status for answer in authorized)
     slowest = max(answer.seconds for answer in authorized)
     run.check(f"{label}: auth requests without an answer", unanswered, equals=0)
-    run.check(f"{label}: slowest answer of the auth view", slowest, at_most=5.0, unit="s")
+    run.check(f"{label}: slowest answer of the auth view", slowest, at_most=10.0, unit="s")
     run.check(f"{label}: authorized again after", authorized_again, at_most=10.0, unit="s")
     run.check(f"{label}: living members announced as gone", len(removed), equals=0)
     lost_sockets = sum(not client.is_open for client in settled + subscribers)
