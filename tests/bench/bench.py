@@ -36,6 +36,8 @@ class Plan:
         *("soketi-redis", "soketi-memory", "plain-pubsub"),
     )
     """Contestants whose memory is measured."""
+    all_forms: bool = True
+    """Whether Daphne runs with Redis as well."""
 
     def describe(self) -> str:
         """How it is measured, in a sentence."""
@@ -48,7 +50,7 @@ class Plan:
 WHOLE = Plan()
 QUICK = Plan(
     rounds=2,
-    seconds=0.8,
+    seconds=0.5,
     levels=(1_000,),
     growth=(500, 2_000),
     channels=1_000,
@@ -56,6 +58,7 @@ QUICK = Plan(
     connects=200,
     triggers=500,
     idle=("fast-redis", "soketi-redis"),
+    all_forms=False,
 )
 
 
