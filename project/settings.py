@@ -114,7 +114,8 @@ REALTIME = {
 POOL = {
     "min_size": 0,
     "max_size": 8,
-    # Nobody waits long for the others, but for a database that is away; see AUTH_CONCURRENCY.
+    # The crowd that asks for authorization waits outside (AUTH_CONCURRENCY); who waits here
+    # mostly waits for a database that is away.
     "timeout": 5,
     # The first request after an outage finds the database back, not a pause between attempts.
     "reconnect_timeout": 1,

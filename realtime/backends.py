@@ -118,7 +118,8 @@ def is_joined_at_once(layer: BaseChannelLayer) -> bool:
 
     So it is where that waits for ZADD; a class that does it otherwise may not.
     """
-    joins = getattr(type(layer), "group_add", None)  # the pub/sub layer only stands in for one
+    # Looked up with a default: the class of the pub/sub layer has no methods of its own.
+    joins = getattr(type(layer), "group_add", None)
     return getattr(joins, "__module__", "") == QUEUE
 
 

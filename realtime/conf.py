@@ -360,7 +360,8 @@ def _check_values(settings: Settings) -> None:
                     f"REALTIME[{item.name.upper()!r}] must be a positive number"
                 )
     if settings.api_docs not in READERS:
-        raise ImproperlyConfigured(f"REALTIME['API_DOCS'] must be one of {READERS}")
+        known = ", ".join(map(repr, READERS))
+        raise ImproperlyConfigured(f"REALTIME['API_DOCS'] must be one of {known}")
     if not HEADER.fullmatch(settings.client_ip_header):
         raise ImproperlyConfigured(
             "REALTIME['CLIENT_IP_HEADER'] must be the name of a header, like 'X-Forwarded-For'"

@@ -28,7 +28,7 @@ class LateQueue(RedisChannelLayer):
     """A site may also join in its own way."""
 
     async def group_add(self, group, channel):
-        raise NotImplementedError
+        await super().group_add(group, channel)
 
 
 class Connection:

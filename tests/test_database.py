@@ -82,7 +82,7 @@ def test_requests_that_hold_the_whole_pool_keep_nothing_waiting(monkeypatch):
 
     connection.close()
     with monkeypatch.context() as patch, ThreadPoolExecutor(1) as another_request:
-        pool = {"min_size": 0, "max_size": 1, "timeout": 0.1}
+        pool = {"min_size": 0, "max_size": 1, "timeout": 1}
         patch.setitem(connections.settings["default"]["OPTIONS"], "pool", pool)
         try:
             connection.ensure_connection()

@@ -50,8 +50,8 @@ def _turns(at_once: int) -> threading.BoundedSemaphore:
 class AuthView(SiteView):
     """Answers logged-in users who are not banned, a few at a time.
 
-    When a server restarts all its browsers ask at once.  Under ASGI each request has a thread and
-    a connection to the database of its own, and a thousand of both get in each other's way.
+    When a server restarts all its browsers ask at once, and under ASGI each request that is worked
+    on has a connection to the database of its own.
     """
 
     session_class = OptionalCsrfSession

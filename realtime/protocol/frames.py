@@ -13,7 +13,7 @@ _SHORT: Final = 125
 _MEDIUM: Final = 0xFFFF
 
 LONG_CHARS: Final = 1_000
-"""Ours: characters that cost more to encode again than to look up."""
+"""Ours: of a text worth looking up; lists of members are longer, events mostly shorter."""
 
 
 class Frame:

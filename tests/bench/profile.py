@@ -1,7 +1,8 @@
 """``python -m tests.bench.profile publish``: where the CPU time of the server's event loop goes.
 
-cProfile counts every call, so code with many small functions looks a little dearer than it is,
-and what is written in C a little cheaper.  Work in other threads, such as that of the database,
+Read the shares: the times are under the profiler, several times what they are without.  It counts
+every call, so code with many small functions looks dearer than it is, and what is written in C
+cheaper.  Work in other threads, such as that of the database,
 is not in it.
 """
 
@@ -30,14 +31,14 @@ SHARES: Final = (
     ("redis/", "redis-py"),
     ("channels_redis/", "channels-redis"),
     ("msgpack/", "channels-redis"),
+    ("uvicorn/", "uvicorn and httptools"),  # which has a directory named websockets
     ("websockets/", "websockets"),
-    ("uvicorn/", "uvicorn and httptools"),
     ("django/", "Django"),
     ("asgiref/", "Django"),
     ("channels/", "Channels"),
 )
 """Parts of paths, the first that fits; the rest is Python's library and uvloop."""
-OTHERS: Final = "uvloop, asyncio and the kernel"
+OTHERS: Final = "Python's library, uvloop and the kernel"
 
 Func = tuple[str, int, str]
 
@@ -114,7 +115,8 @@ def shares(stats: Mapping[Func, tuple[int, int, float, float, Mapping[Func, Any]
 
 
 def share_of(path: str) -> str:
-    """Whose file it is."""
+    """Whose file it is; directories above the packages say nothing."""
+    path = "/" + path.rpartition("site-packages/")[2].removeprefix(f"{sites.ROOT}/")
     for part, name in SHARES:
         if f"/{part}" in path:
             return name

@@ -152,6 +152,15 @@ def test_functions_in_c_count_for_their_callers():
     }
 
 
+def test_a_path_counts_for_the_package_that_it_is_in():
+    packages = "/srv/realtime/.venv/lib/python3.11/site-packages"
+
+    assert profile.share_of(f"{packages}/uvicorn/protocols/websockets/auto.py").startswith(
+        "uvicorn"
+    )
+    assert profile.share_of(f"{packages}/redis/client.py") == "redis-py"
+
+
 def test_the_table_of_single_functions_is_read():
     text = (
         "\ndecode a subscription      1.23 µs      321 instructions."

@@ -148,6 +148,7 @@ async def test_deliver_into_a_transport(report, local_hub, sockets):
         await all_taken.wait()
         written.append(time.perf_counter() - start)
 
+    # The instructions are those of deliver; the outlet writes later, in turns of the loop.
     report(
         f"Hub.deliver into {sockets} transports",
         written,

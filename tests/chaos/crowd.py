@@ -19,11 +19,18 @@ CONVERGED_SECONDS = 10.0
 
 async def members(node: Node, channel: str, users: Collection[str]) -> list[Pusher]:
     """One client per user, in a presence channel."""
+    return await members_at(node.port, channel, users)
+
+
+async def members_at(
+    port: int, channel: str, users: Collection[str], kind: type[Pusher] = Pusher
+) -> list[Pusher]:
+    """The same for whoever knows the port alone; clients of *kind*."""
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def join(user: str) -> Pusher:
         async with gate:
-            client = await Pusher.open(node.port)
+            client = await kind.open(port)
             await client.subscribe(channel, user, patience=60)
             return client
 

@@ -72,6 +72,17 @@ class Http:
             self._used_at = time.monotonic()
             return Answer(status, content, self._used_at - started)
 
+    async def ask_site(
+        self, token: str, socket_id: str, channel: str, patience: float = PATIENCE
+    ) -> Answer:
+        """What the auth view of the site answers to a page of the user with *token*."""
+        body = urlencode({"socket_id": socket_id, "channel_name": channel}).encode()
+        headers = {
+            "Authorization": f"Token {token}",
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        return await self.request("POST", "/pusher/auth", body, headers, patience)
+
     async def _exchange(
         self, method: str, path: str, body: bytes, headers: dict[str, str]
     ) -> tuple[int, bytes]:

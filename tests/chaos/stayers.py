@@ -14,7 +14,7 @@ import uvloop
 
 from tests import services
 from tests.chaos.client import Drain
-from tests.chaos.crowd import AT_ONCE
+from tests.chaos.crowd import members_at
 from tests.chaos.rows import Run
 from tests.e2e.sites import ROOT
 
@@ -63,17 +63,8 @@ class Stayers:
 async def _main() -> None:
     loop = asyncio.get_running_loop()
     room, users = json.loads(await loop.run_in_executor(None, sys.stdin.readline))
-    clients: list[Drain] = []
-
-    async def join(gate: asyncio.Semaphore, port: int, user: str) -> None:
-        async with gate:
-            client = await Drain.open(port)
-            await client.subscribe(room, user, patience=60)
-            clients.append(client)
-
-    gates = {port: asyncio.Semaphore(AT_ONCE) for port in users}
-    joins = [join(gates[port], int(port), user) for port in users for user in users[port]]
-    await asyncio.gather(*joins)
+    joins = [members_at(int(port), room, users[port], Drain) for port in users]
+    clients = [client for joined in await asyncio.gather(*joins) for client in joined]
     print(JOINED, flush=True)
     while await loop.run_in_executor(None, sys.stdin.readline):
         print(sum(not client.is_open for client in clients), flush=True)

@@ -68,6 +68,14 @@ def test_the_badge_counts_rows_and_goes_between_its_marks():
     assert report.with_badge(written, data) == written
 
 
+def test_the_badge_has_the_days_of_all_rows():
+    data = report.merged(EMPTY, [result("A1"), result("A2")], {"Date": "28 November 2026"})
+
+    data = report.merged(data, [result("A2")], {"Date": "1 December 2026"})
+
+    assert report.badge(data).endswith("held on 28 November 2026 and 1 December 2026.")
+
+
 def test_a_readme_without_marks_stays_as_it_is():
     assert report.with_badge("# Name\n", EMPTY) == "# Name\n"
 

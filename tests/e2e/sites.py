@@ -119,6 +119,16 @@ def _answers(server: Server) -> bool:
     return True
 
 
+def commit() -> str:
+    """What is checked out, and whether that is all; ``none`` outside of a repository."""
+    words = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        said = ""
+    return said.strip() or "none"
+
+
 def environment(**changes: str) -> dict[str, str]:
     """The environment of a site: ours without what configures a site, and *changes*."""
     prefixes = ("DJANGO_", "REALTIME_", "DATABASE_URL", "REDIS_URL", "DEBUG", "PYTEST_")

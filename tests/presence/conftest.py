@@ -1,10 +1,16 @@
 """Server processes and what happens in them, for the tests of rows."""
 
+import json
 import uuid
 
 import pytest
 
 from realtime.presence import lease, store
+
+
+def members_in(roster):
+    """What a browser is told of the members: their count, ids and what each shows."""
+    return json.loads(json.loads(roster.text)["data"])["presence"]
 
 
 @pytest.fixture

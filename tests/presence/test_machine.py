@@ -34,6 +34,7 @@ from realtime.presence import census, lease, purge, store
 from realtime.presence.announcer import envelope_of
 from realtime.presence.store import Join, Leave, Occupy
 from realtime.protocol import messages
+from tests.presence.conftest import members_in
 
 APP = "3"
 CHANNELS = ["presence-one", "presence-two"]
@@ -141,8 +142,7 @@ class Process:
     def confirm(self, key, roster):
         view = self.views.get(key)
         if view is not None and view.users is None:
-            data = json.loads(json.loads(roster.text)["data"])
-            view.users = set(data["presence"]["ids"])
+            view.users = set(members_in(roster)["ids"])
             self.hub.release(APP, key[0], view, roster.view)
 
     def announce(self, changes):

@@ -8,6 +8,7 @@ from realtime.models import Member, PendingFact, RealtimeUser
 from realtime.presence import shown, store
 from realtime.presence.transitions import Join, Leave
 from realtime.protocol import messages
+from tests.presence.conftest import members_in
 
 pytestmark = pytest.mark.django_db
 
@@ -33,7 +34,7 @@ def infos(changes):
 
 
 def listed(channel=ROOM):
-    return json.loads(json.loads(store.roster(APP, channel).text)["data"])["presence"]["hash"]
+    return members_in(store.roster(APP, channel))["hash"]
 
 
 def test_an_override_is_shown_at_once_and_listed(apply):

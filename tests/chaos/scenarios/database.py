@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from urllib.parse import urlencode
 
 from tests.chaos.backing import SQLiteLock
 from tests.chaos.client import Gone, Pusher, Refused
@@ -117,12 +116,7 @@ async def _without_database(run: Run, cluster: Cluster, label: str, take_away, g
 async def _authorize(cluster: Cluster, patience: float) -> Answer:
     """What the site answers to a page that asks for a signature."""
     http = Http(cluster.ports[0])
-    body = urlencode({"socket_id": "1.1", "channel_name": "private-room"}).encode()
-    headers = {
-        "Authorization": f"Token {cluster.users[0].token}",
-        "Content-Type": "application/x-www-form-urlencoded",
-    }
-    answer = await http.request("POST", "/pusher/auth", body, headers, patience=patience)
+    answer = await http.ask_site(cluster.users[0].token, "1.1", "private-room", patience)
     http.close()
     return answer
 

@@ -1,7 +1,6 @@
 """Row D6: what many clients do at once when all of them are cut off."""
 
 import asyncio
-from urllib.parse import urlencode
 
 from tests.chaos.client import Pusher
 from tests.chaos.cluster import Cluster
@@ -75,12 +74,7 @@ class SiteAuthorizer:
         async def authorize(client: Pusher) -> dict:
             connection = await self._free.get()
             try:
-                body = urlencode({"socket_id": client.socket_id, "channel_name": channel})
-                headers = {
-                    "Authorization": f"Token {token}",
-                    "Content-Type": "application/x-www-form-urlencoded",
-                }
-                answer = await connection.request("POST", "/pusher/auth", body.encode(), headers)
+                answer = await connection.ask_site(token, client.socket_id, channel)
             finally:
                 self._free.put_nowait(connection)
             if answer.status != 200:
