@@ -113,9 +113,9 @@ REALTIME = {
 
 POOL = {
     "min_size": 0,
+    # Twice AUTH_CONCURRENCY: a crowd that asks for authorization leaves half to other pages.
     "max_size": 8,
-    # The crowd that asks for authorization waits outside (AUTH_CONCURRENCY); who waits here
-    # mostly waits for a database that is away.
+    # That crowd waits before it gets here, so who waits here waits for a database that is away.
     "timeout": 5,
     # The first request after an outage finds the database back, not a pause between attempts.
     "reconnect_timeout": 1,

@@ -22,6 +22,7 @@ class Application:
     def __init__(self) -> None:
         self._django = get_django_application()
         # Only now: these import models, which need the apps to be loaded.
+        from realtime.api.admission import Admission
         from realtime.api.express import Express
         from realtime.consumer import PusherConsumer
         from realtime.fallback.application import Fallback, is_fallback
@@ -30,7 +31,7 @@ class Application:
         self._lifespan, self._prepare = lifespan, prepare
         self._consumer = PusherConsumer
         self._fallback, self._is_fallback = Fallback(), is_fallback
-        self._express = Express(self._django)
+        self._ahead = (Express(self._django), Admission(self._django))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -43,8 +44,8 @@ class Application:
                 await self._fallback(scope, receive, send)
             case _:
                 self._prepare()  # for servers that announce no start, such as Daphne
-                answers = self._express if self._express.takes(scope) else self._django
-                await answers(scope, receive, send)
+                ways = (way for way in self._ahead if way.takes(scope))
+                await next(ways, self._django)(scope, receive, send)
 
 
 def get_asgi_application() -> Application:

@@ -118,9 +118,8 @@ def is_joined_at_once(layer: BaseChannelLayer) -> bool:
 
     So it is where that waits for ZADD; a class that does it otherwise may not.
     """
-    # Looked up with a default: the class of the pub/sub layer has no methods of its own.
-    joins = getattr(type(layer), "group_add", None)
-    return getattr(joins, "__module__", "") == QUEUE
+    definer = next((kind for kind in type(layer).__mro__ if "group_add" in vars(kind)), None)
+    return definer is not None and definer.__module__ == QUEUE
 
 
 async def is_member(layer: Any, group: str, channel: str) -> bool:

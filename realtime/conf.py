@@ -107,8 +107,8 @@ class Settings:
     """Dotted path of a function from a Django user to ``{"id", "user_info"}``."""
     auth_csrf: bool = True
     """Whether the two auth endpoints want Django's CSRF token from session users."""
-    auth_concurrency: int = 8
-    """Ours: requests to them that one process works on at once; the others wait."""
+    auth_concurrency: int = 4
+    """Ours: requests to them that Django works on at once in one process; the others wait."""
 
     api_docs: str = "debug"
     """Who may read the description of the API: ``debug``, ``staff``, ``public``, or empty."""

@@ -48,7 +48,6 @@ class DatabaseThread:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
-            self._put(_leave_pools)
         return await self._put(work)
 
     async def close(self) -> None:
@@ -69,10 +68,14 @@ class DatabaseThread:
         return answer
 
     def _work(self) -> None:
+        apart = False
         while (piece := self._pieces.get()) is not None:
             work, loop, answer = piece
             result, error = None, None
             try:
+                if not apart:
+                    _leave_pools()
+                    apart = True
                 result = _with_healthy_connection(work)
             except Exception as raised:
                 error = raised

@@ -67,6 +67,7 @@ COUNTERS: Final = {
         "status",
         ("400", "401", "403", "405", "413", "429", "503"),
     ),
+    "auth_requests_refused": Counter("Requests for authorization that waited for too long."),
     "events_published": Counter(
         "Events that the channel layer took, one per channel, by where they came from.",
         "source",

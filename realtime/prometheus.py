@@ -42,7 +42,8 @@ GAUGES: Final = {
     "realtime_channels": Described("Channels with a subscription here.", per_app=True),
     "realtime_layer_listening": Described("1 while the channel layer is heard, else 0."),
     "realtime_layer_round_trip_seconds": Described(
-        "How long the channel layer last took to bring back a marker of this process."
+        "How long the channel layer last took to bring back a marker of this process, or until"
+        " something else proved that it is heard."
     ),
     "realtime_ledger_waiting": Described("Presence changes that are not committed yet."),
     "realtime_lease_remaining_seconds": Described(

@@ -1,6 +1,7 @@
 """What particular channel layers hide."""
 
 import asyncio
+import functools
 import logging
 import re
 
@@ -27,6 +28,14 @@ class OwnQueue(RedisChannelLayer):
 class LateQueue(RedisChannelLayer):
     """A site may also join in its own way."""
 
+    async def group_add(self, group, channel):
+        await super().group_add(group, channel)
+
+
+class WrappedQueue(RedisChannelLayer):
+    """Or join as before, and do more."""
+
+    @functools.wraps(RedisChannelLayer.group_add)
     async def group_add(self, group, channel):
         await super().group_add(group, channel)
 
@@ -187,6 +196,7 @@ async def test_closing_forgets_what_a_receiving_task_died_of(listening):
         (RedisChannelLayer, True),
         (OwnQueue, True),
         (LateQueue, False),
+        (WrappedQueue, False),
         (RedisPubSubChannelLayer, False),
         (OwnPubSub, False),
     ],

@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection, connections, transaction
 
 from realtime.database import DatabaseThread, lock
@@ -66,6 +67,18 @@ async def test_no_pool_of_the_site_is_used(database, thread, monkeypatch):
         patch.setitem(options, "pool", {"max_size": 1})
         assert await soon(thread.run(pool)) is None
         assert options["pool"] == {"max_size": 1}  # for everybody else
+
+
+async def test_a_thread_that_cannot_look_for_pools_says_so_and_looks_again(
+    database, thread, monkeypatch
+):
+    broken = {"ENGINE": "no.such.engine"}
+    with monkeypatch.context() as patch:
+        patch.setitem(connections.settings, "broken", broken)
+        with pytest.raises(ImproperlyConfigured):
+            await soon(thread.run(Server.objects.count))
+
+    assert await soon(thread.run(Server.objects.count)) == 0
 
 
 @pytest.mark.django_db(transaction=True)

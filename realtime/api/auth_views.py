@@ -4,16 +4,12 @@ Source: Pusher docs, "Authorizing users", "Authenticating users"; the batch form
 the plugin pusher-js-auth.
 """
 
-import functools
 import logging
 import re
-import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
 from django.contrib.auth.models import AbstractBaseUser
-from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 from rest_framework.exceptions import ParseError, PermissionDenied
 from rest_framework.parsers import FormParser, MultiPartParser
@@ -30,9 +26,6 @@ logger = logging.getLogger(__name__)
 BATCH_CHANNELS: Final = 100
 """Ours: channels one batch may ask for."""
 
-TURN_SECONDS: Final = 30
-"""Ours: how long a request waits for its turn; pusher-js asks once, so it is better late."""
-
 _BATCH_KEY: Final = re.compile(r"channel_name\[[0-9]{0,4}\]")
 
 
@@ -42,33 +35,12 @@ def default_user_data(user: AbstractBaseUser) -> dict[str, Any]:
     return {"id": str(user.pk), "user_info": {"name": full_name or user.get_username()}}
 
 
-@functools.cache
-def _turns(at_once: int) -> threading.BoundedSemaphore:
-    return threading.BoundedSemaphore(at_once)
-
-
 class AuthView(SiteView):
-    """Answers logged-in users who are not banned, a few at a time.
-
-    When a server restarts all its browsers ask at once, and under ASGI each request that is worked
-    on has a connection to the database of its own.
-    """
+    """Answers logged-in users who are not banned."""
 
     session_class = OptionalCsrfSession
     parser_classes = (FormParser, MultiPartParser, StrictJSONParser)
     permission_classes = (IsAuthenticated,)
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Answer in turn."""
-        turns = _turns(conf.get().auth_concurrency)
-        if not turns.acquire(timeout=TURN_SECONDS):
-            logger.error("an auth request waited %d seconds in vain", TURN_SECONDS)
-            plain = "text/plain; charset=utf-8"
-            return HttpResponse("Too many requests wait\n", content_type=plain, status=503)
-        try:
-            return super().dispatch(request, *args, **kwargs)
-        finally:
-            turns.release()
 
     def user_data(self) -> dict[str, Any]:
         """The user as the site presents it.

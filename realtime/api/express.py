@@ -10,7 +10,7 @@ import functools
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -21,6 +21,7 @@ from rest_framework.exceptions import APIException
 from realtime import applications, conf, metrics, triggers
 from realtime.api.authentication import spellings
 from realtime.api.events import Asked, read_batch, read_event
+from realtime.api.exchange import JSON, TEXT, Application, again, answer, read
 from realtime.api.throttling import spend
 from realtime.api.views import BatchEventsView, EventsView, Unavailable
 from realtime.layer import Envelope, PublishFailed
@@ -33,18 +34,12 @@ from realtime.protocol.signing import single_parameters, verify_request
 logger = logging.getLogger(__name__)
 logger.addFilter(OncePerSecond())
 
-Application = Callable[[Any, Any, Any], Awaitable[None]]
-"""Of ASGI."""
-
 _PATTERN: Final = re.compile(r"/apps/(?P<app_id>[^/]+)/(?:batch_)?events\Z")
 
 _READERS: Final[dict[object, Callable[[App, Any], Asked]]] = {
     EventsView: read_event,
     BatchEventsView: read_batch,
 }
-
-_JSON: Final = (b"content-type", b"application/json")
-_TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
 
 
 class Express:
@@ -69,10 +64,10 @@ class Express:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # Any: ASGI
         """Serve one request."""
-        messages, body = await _read(receive)
+        messages, body = await read(receive)
         envelopes = None if body is None else await _understood(scope, body)
         if envelopes is None:
-            await self._django(scope, _again(messages, receive), send)
+            await self._django(scope, again(messages, receive), send)
             return
         try:
             await triggers.asend_now(envelopes, source="api")
@@ -80,38 +75,9 @@ class Express:
             # Not played to the views: what was sent so far would be sent twice.
             metrics.count("api_requests_refused", status=str(Unavailable.status_code))
             logger.error("a call of the HTTP API failed: %s", error)
-            await _answer(send, Unavailable.status_code, _TEXT, f"{Unavailable.default_detail}\n")
+            await answer(send, Unavailable.status_code, TEXT, f"{Unavailable.default_detail}\n")
         else:
-            await _answer(send, 200, _JSON, "{}")
-
-
-async def _read(receive: Any) -> tuple[list[Any], bytes | None]:
-    """The messages of a request, and its body if that is whole and not too long."""
-    messages, parts, size = [], [], 0
-    while True:
-        message = await receive()
-        messages.append(message)
-        if message["type"] != "http.request":
-            return messages, None
-        part = message.get("body", b"")
-        parts.append(part)
-        size += len(part)
-        if size > conf.get().api_body_bytes:
-            return messages, None
-        if not message.get("more_body"):
-            return messages, b"".join(parts)
-
-
-def _again(messages: list[Any], receive: Any) -> Callable[[], Awaitable[Any]]:
-    """A ``receive`` that begins with what was received already."""
-    waiting = iter(messages)
-
-    async def again() -> Any:
-        for message in waiting:
-            return message
-        return await receive()
-
-    return again
+            await answer(send, 200, JSON, "{}")
 
 
 async def _understood(scope: Any, body: bytes) -> list[Envelope] | None:
@@ -147,10 +113,3 @@ def _view_at(path: str) -> object:
     except Resolver404:
         return None
     return view if view in _READERS else None
-
-
-async def _answer(send: Any, status: int, kind: tuple[bytes, bytes], text: str) -> None:
-    body = text.encode()
-    headers = [kind, (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -91,6 +91,11 @@ SITE_ERRORS: Final = {
     405: "The path is for another method.",
     415: "The body is of a type that is not understood.",
 }
+AUTH_ERRORS: Final = {
+    **SITE_ERRORS,
+    413: "The body is too large.",
+    503: "Too many requests wait; `Retry-After` says in how many seconds to ask again.",
+}
 STAFF_ERRORS: Final = {
     **SITE_ERRORS,
     503: "The channel layer does not answer: the change is made, the connections are open.",
@@ -130,7 +135,7 @@ _of_one_user: Final[Callable[..., URLPattern]] = functools.partial(
     _signed, "apps/<str:app_id>/users/<path:user_id>"
 )
 _of_users: Final[Callable[..., URLPattern]] = functools.partial(
-    route, auth=("session", "token"), errors=SITE_ERRORS
+    route, auth=("session", "token"), errors=AUTH_ERRORS
 )
 _of_staff: Final[Callable[..., URLPattern]] = functools.partial(
     route, auth=("session", "token"), errors=STAFF_ERRORS

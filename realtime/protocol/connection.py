@@ -173,8 +173,9 @@ class Connection:
             confirmation: on presence channels, ``encode_subscription_succeeded`` of the members;
                 whoever comes at the same time gets the same.
         """
-        confirmed = Send(confirmation or messages.encode_subscription_succeeded(channel))
-        return [confirmed, *(self._authorized() if kind_of(channel).needs_auth else [])]
+        if confirmation is None:
+            confirmation = messages.encode_subscription_succeeded(channel)
+        return [Send(confirmation), *(self._authorized() if kind_of(channel).needs_auth else [])]
 
     def refused(self, channel: str, error: SubscriptionRefused) -> list[Effect]:
         """Refuse a subscription in both ways clients listen for."""

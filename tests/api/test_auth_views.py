@@ -1,8 +1,6 @@
 """``/pusher/auth`` and ``/pusher/user-auth``."""
 
 import json
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.contrib.auth.models import User
@@ -11,7 +9,6 @@ from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
 from realtime import applications, channel_rule, encryption
-from realtime.api import auth_views
 from realtime.api.auth_views import default_user_data
 from realtime.models import RealtimeUser
 from tests.conftest import hmac_hex, signed
@@ -64,17 +61,6 @@ def raises(user):
 @channel_rule("private-auth-odd")
 def odd(user):
     return "yes"
-
-
-@channel_rule("private-auth-slow")
-def slow(user):
-    started.release()
-    assert answers.wait(10)
-    return True
-
-
-started, answers = threading.Semaphore(0), threading.Event()
-"""Of the rule that takes its time: who began, and whether it may end."""
 
 
 def user_with_watchlist(user):
@@ -313,48 +299,6 @@ def test_an_inactive_user_is_forbidden(as_ann, ann):
     User.objects.filter(pk=ann.pk).update(is_active=False)
 
     assert ask(as_ann, "private-auth-yes").status_code == 403
-
-
-# ---- many at once -----------------------------------------------------------------------
-
-
-@pytest.fixture
-def asking(monkeypatch):
-    """Asks about the slow channel in threads, for anybody: threads have no test database."""
-    monkeypatch.setattr(auth_views.AuthView, "user_data", lambda view: {"id": "1"})
-    monkeypatch.setattr(auth_views.AuthView, "initial", lambda view, request: None)
-    answers.clear()
-    with ThreadPoolExecutor(3) as threads:
-        yield lambda: threads.submit(ask, Client(), "private-auth-slow")
-        answers.set()
-    while started.acquire(blocking=False):
-        pass  # for the next test
-
-
-def test_only_so_many_requests_are_worked_on_at_once(asking, configure):
-    configure(AUTH_CONCURRENCY=2)
-
-    asked = [asking() for _ in range(3)]
-    assert started.acquire(timeout=10)
-    assert started.acquire(timeout=10)
-    assert not started.acquire(timeout=0.05)
-    answers.set()
-
-    assert started.acquire(timeout=10)
-    assert [item.result(10).status_code for item in asked] == [200] * 3
-
-
-def test_a_request_that_waits_in_vain_says_so(asking, configure, monkeypatch, as_ann):
-    configure(AUTH_CONCURRENCY=1)
-    monkeypatch.setattr(auth_views, "TURN_SECONDS", 0.01)
-    first = asking()
-    assert started.acquire(timeout=10)
-
-    assert ask(as_ann, "private-auth-yes").status_code == 503
-
-    answers.set()
-    assert first.result(10).status_code == 200
-    assert ask(as_ann, "private-auth-yes").status_code == 200
 
 
 @pytest.mark.spec(222)

@@ -48,12 +48,20 @@ class Stayers:
         return int(await self._ask("lost"))
 
     async def _ask(self, line: str) -> str:
-        return await asyncio.to_thread(self._ask_now, line)
+        try:
+            return await asyncio.to_thread(self._ask_now, line)
+        except OSError as error:
+            raise RuntimeError(self._ended()) from error
 
     def _ask_now(self, line: str) -> str:
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
-        return str(self._process.stdout.readline()).strip()
+        if not (answer := str(self._process.stdout.readline())):
+            raise RuntimeError(self._ended())
+        return answer.strip()
+
+    def _ended(self) -> str:
+        return f"the process of the members ended with {self._process.wait(10)}; see above"
 
     def _end(self) -> None:
         self._process.kill()

@@ -12,12 +12,16 @@ from tests.chaos.rows import Run, percentile, row
 
 ROOM = "presence-room"
 
+AT_ONCE = 12
+"""Auth requests in an outage: more than a process works on, so that some stand in line."""
+
 
 @row(
     "A8",
     inject="database away for 30 s: PostgreSQL stopped under two nodes; SQLite write lock held",
-    hold="broadcasts unaffected (p99 ≤ 1.5 × before); joins refused with 4100 to 4299; the auth"
-    " view answers ≤ 10 s, and 200 again ≤ 10 s after the return; 0 living members announced as"
+    hold="broadcasts unaffected (p99 ≤ 1.5 × before); joins refused with 4100 to 4299; of 12 auth"
+    " requests at once the first is answered ≤ 10 s, the last ≤ 40 s, with 5xx, or with 200 where"
+    " the database can be read; 200 again ≤ 10 s after the return; 0 living members announced as"
     " gone then; joins work ≤ 10 s after it",
     limit=240,
 )
@@ -31,7 +35,7 @@ async def database_goes_away(run: Run) -> None:
         cluster.postgres.spawn()
         await run.until(cluster.postgres.answers, 20, "PostgreSQL answers again")
 
-    await _without_database(run, cluster, "PostgreSQL", stop, start)
+    await _without_database(run, cluster, "PostgreSQL", stop, start, {500, 503})
     alone = await run.cluster(1)
     lock = SQLiteLock(alone.sqlite)
 
@@ -41,10 +45,18 @@ async def database_goes_away(run: Run) -> None:
     async def release() -> None:
         lock.release()
 
-    await _without_database(run, alone, "SQLite", take, release)
+    # What only writers wait for: an auth view that does not write notices nothing.
+    await _without_database(run, alone, "SQLite", take, release, {200})
 
 
-async def _without_database(run: Run, cluster: Cluster, label: str, take_away, give_back) -> None:
+async def _without_database(
+    run: Run, cluster: Cluster, label: str, take_away, give_back, meanwhile: set[int]
+) -> None:
+    """Look at everything before, during and after.
+
+    Args:
+        meanwhile: statuses that the auth view may give without the database.
+    """
     outage = run.n(30, least=14)
     room = f"presence-{label}"
     users = [f"u{number}" for number in range(run.n(100, least=5))]
@@ -65,10 +77,12 @@ async def _without_database(run: Run, cluster: Cluster, label: str, take_away, g
     away_at = run.fault(f"{label} away")
     await take_away()
     publishing = asyncio.create_task(load.run_for(20, outage))
-    refusals = await asyncio.gather(
-        *(_try_to_join(cluster[0], room, f"late{n}", patience=outage) for n in range(3))
+    refusals, authorized = await asyncio.gather(
+        asyncio.gather(
+            *(_try_to_join(cluster[0], room, f"late{n}", patience=outage) for n in range(3))
+        ),
+        asyncio.gather(*(_authorize(cluster, patience=60) for _ in range(AT_ONCE))),
     )
-    authorized = [await _authorize(cluster, patience=outage) for _ in range(3)]
     await publishing
     await give_back()
     back_at = run.fault(f"{label} back")
@@ -103,10 +117,11 @@ async def _without_database(run: Run, cluster: Cluster, label: str, take_away, g
     if len(fine) != len(refusals):
         run.note(f"{label}: joins got {', '.join(refusals)}")
     run.check(f"{label}: joins work again after", again, at_most=10.0, unit="s")
-    unanswered = sum(not answer.status for answer in authorized)
-    slowest = max(answer.seconds for answer in authorized)
-    run.check(f"{label}: auth requests without an answer", unanswered, equals=0)
-    run.check(f"{label}: slowest answer of the auth view", slowest, at_most=10.0, unit="s")
+    odd = sum(answer.status not in meanwhile for answer in authorized)
+    times = [answer.seconds for answer in authorized]
+    run.check(f"{label}: auth requests answered otherwise, or not", odd, equals=0)
+    run.check(f"{label}: first answer of the auth view", min(times), at_most=10.0, unit="s")
+    run.check(f"{label}: last answer of the auth view", max(times), at_most=40.0, unit="s")
     run.check(f"{label}: authorized again after", authorized_again, at_most=10.0, unit="s")
     run.check(f"{label}: living members announced as gone", len(removed), equals=0)
     lost_sockets = sum(not client.is_open for client in settled + subscribers)

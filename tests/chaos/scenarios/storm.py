@@ -58,25 +58,22 @@ async def storm_is_weathered(run: Run) -> None:
 
 
 class SiteAuthorizer:
-    """Asks the auth endpoint of the site, as a page does."""
+    """Asks the auth endpoint of the site as pages do: each over a connection of its own."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._users = cluster.users
-        self._free: asyncio.Queue[Http] = asyncio.Queue()
-        for number in range(64):
-            self._free.put_nowait(Http(cluster.ports[number % len(cluster.ports)]))
+        self._users, self._ports = cluster.users, cluster.ports
 
     def of(self, number: int, channels: list[str]):
         """A function that authorizes the client *number* for its channel."""
         channel = channels[number % len(channels)]
         token = self._users[number % len(self._users)].token
+        connection = Http(self._ports[number % len(self._ports)])
 
         async def authorize(client: Pusher) -> dict:
-            connection = await self._free.get()
             try:
-                answer = await connection.ask_site(token, client.socket_id, channel)
+                answer = await connection.ask_site(token, client.socket_id, channel, patience=60)
             finally:
-                self._free.put_nowait(connection)
+                connection.close()
             if answer.status != 200:
                 raise RuntimeError(f"the auth view answers {answer.status}")
             return dict(answer.json())
