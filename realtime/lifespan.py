@@ -7,6 +7,8 @@ which would make them wait a second; then what is left is written and the lease 
 """
 
 import asyncio
+import functools
+import gc
 import logging
 import os
 import signal
@@ -94,10 +96,22 @@ def prepare() -> None:
     stop = _stops.current()
     if not stop.prepared:
         stop.prepared = True
+        _freeze()
         stop.listen()
         outbox.current().start()
         courier.current().start()
         loops.spawn(_hear(hub.current()), "hub start")
+
+
+@functools.cache
+def _freeze() -> None:
+    """Spare the garbage collector what was loaded at the start and stays to the end.
+
+    A full collection stops the loop while it goes through every object, most of them Django's
+    (ADR 0031).  What is garbage now is collected before, or it would stay, too.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def at_stop(drain: Callable[[float], Awaitable[object]]) -> None:

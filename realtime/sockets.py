@@ -7,7 +7,7 @@ nothing overtakes anything.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Final
 
 from realtime import loops, metrics
@@ -214,11 +214,11 @@ class Socket:
                 waiting.clear()
             return
         written = 0
-        for frame in waiting:
-            if not write(frame.wire):
+        for frames in _together(waiting):
+            if not write(b"".join([frame.wire for frame in frames])):
                 break
-            self._unsent -= frame.chars
-            written += 1
+            self._unsent -= sum([frame.chars for frame in frames])
+            written += len(frames)
         del waiting[:written]
 
     def close(self, code: int, reason: str) -> None:
@@ -311,3 +311,17 @@ class Socket:
             # Daphne 4.2 (Autobahn: "invalid close code") lets an application close with
             # 1000 or 3000 and above only; clients treat 1000 as they do 1003 or 1009.
             await self._send({"type": "websocket.close", "code": NORMAL_CLOSURE, "reason": reason})
+
+
+def _together(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+    """The same in as few parts as ``TOGETHER_BYTES`` allows; who is larger is a part alone."""
+    part: list[Frame] = []
+    size = 0
+    for frame in frames:
+        size += len(frame.wire)
+        if part and size > TOGETHER_BYTES:
+            yield part
+            part, size = [], len(frame.wire)
+        part.append(frame)
+    if part:
+        yield part

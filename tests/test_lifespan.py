@@ -1,6 +1,7 @@
 """Start and stop of a server process."""
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -43,6 +44,17 @@ def server_handler():
 async def test_a_server_that_speaks_lifespan_is_answered(server):
     assert await server("startup") == {"type": "lifespan.startup.complete"}
     assert await server("shutdown") == {"type": "lifespan.shutdown.complete"}
+
+
+async def test_what_was_loaded_at_the_start_is_not_collected_again(server):
+    lifespan._freeze.cache_clear()
+    gc.unfreeze()
+
+    await server("startup")
+
+    frozen = gc.get_freeze_count()
+    gc.unfreeze()  # for the tests after this one
+    assert frozen > 10_000
 
 
 async def test_a_process_delivers_webhooks_from_its_start_to_its_stop(server):

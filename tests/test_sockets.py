@@ -434,6 +434,20 @@ async def test_many_messages_are_handed_over_only_as_far_as_there_is_room(monkey
     assert wire.out[2] == "z" * 6
 
 
+async def test_many_messages_leave_in_as_few_writes_as_may_be(monkeypatch):
+    """A list of members, and behind it whoever came meanwhile."""
+    monkeypatch.setattr(sockets, "TOGETHER_BYTES", 10)
+    wire = Wire()
+
+    for text in ("x" * 20, *"abcdef"):
+        wire.socket.push(Frame(text))
+    await asyncio.sleep(0)
+
+    assert [len(piece) for piece in wire.out] == [22, 9, 9]
+    assert b"".join(wire.out)[22:] == b"".join(Frame(text).wire for text in "abcdef")
+    assert wire.socket._unsent == 0
+
+
 async def test_who_only_waits_for_a_turn_is_not_slow():
     wire = Wire()
 

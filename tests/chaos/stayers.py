@@ -5,6 +5,7 @@ driver every latency that the driver sees would contain that.
 """
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
@@ -73,6 +74,8 @@ async def _main() -> None:
     room, users = json.loads(await loop.run_in_executor(None, sys.stdin.readline))
     joins = [members_at(int(port), room, users[port], Drain) for port in users]
     clients = [client for joined in await asyncio.gather(*joins) for client in joined]
+    gc.collect()
+    gc.freeze()  # the members stay, and are not looked through while others are measured
     print(JOINED, flush=True)
     while await loop.run_in_executor(None, sys.stdin.readline):
         print(sum(not client.is_open for client in clients), flush=True)
