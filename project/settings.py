@@ -115,7 +115,8 @@ POOL = {
     "min_size": 0,
     # Twice AUTH_CONCURRENCY: a crowd that asks for authorization leaves half to other pages.
     "max_size": 8,
-    # That crowd waits before it gets here, so who waits here waits for a database that is away.
+    # That crowd waits before it gets here, so who waits here mostly waits for a database that is
+    # away, and is told so soon.
     "timeout": 5,
     # The first request after an outage finds the database back, not a pause between attempts.
     "reconnect_timeout": 1,

@@ -85,9 +85,10 @@ class DatabaseThread:
 
 def _leave_pools() -> None:
     """Let this thread connect by itself, whatever the site has its requests do."""
-    for wrapper in connections.all():
-        options = {**wrapper.settings_dict["OPTIONS"]}
+    for alias, settings in connections.settings.items():
+        options = {**settings.get("OPTIONS", {})}
         if options.pop("pool", None):
+            wrapper = connections[alias]
             wrapper.settings_dict = {**wrapper.settings_dict, "OPTIONS": options}
 
 

@@ -72,7 +72,7 @@ async def test_no_pool_of_the_site_is_used(database, thread, monkeypatch):
 async def test_a_thread_that_cannot_look_for_pools_says_so_and_looks_again(
     database, thread, monkeypatch
 ):
-    broken = {"ENGINE": "no.such.engine"}
+    broken = {"ENGINE": "no.such.engine", "OPTIONS": {"pool": True}}
     with monkeypatch.context() as patch:
         patch.setitem(connections.settings, "broken", broken)
         with pytest.raises(ImproperlyConfigured):

@@ -3,8 +3,6 @@
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from realtime import conf
-
 # Any: the stubs of Django, Channels and asgiref each describe ASGI in types of their own.
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 Receive = Callable[[], Awaitable[Any]]
@@ -14,21 +12,24 @@ JSON: Header = (b"content-type", b"application/json")
 TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
 
 
-async def read(receive: Receive) -> tuple[list[Any], bytes | None]:
-    """The messages of a request, and its body if that is whole and within ``API_BODY_BYTES``."""
-    messages, parts, size = [], [], 0
+async def read(receive: Receive, most: int) -> tuple[list[Any], bytes | None]:
+    """What came of a request, in as few messages as may be, and its body.
+
+    The body is ``None`` if it has more than *most* bytes, so that it was not read to its end, or
+    if the client went away before.
+    """
+    body = bytearray()
     while True:
         message = await receive()
-        messages.append(message)
         if message["type"] != "http.request":
-            return messages, None
-        part = message.get("body", b"")
-        parts.append(part)
-        size += len(part)
-        if size > conf.get().api_body_bytes:
-            return messages, None
-        if not message.get("more_body"):
-            return messages, b"".join(parts)
+            return [_piece(bytes(body), more_body=True), message], None
+        body += message.get("body", b"")
+        more_body = message.get("more_body", False)
+        if len(body) > most:
+            return [_piece(bytes(body), more_body=more_body)], None
+        if not more_body:
+            whole = bytes(body)
+            return [_piece(whole, more_body=False)], whole
 
 
 def again(messages: list[Any], receive: Receive) -> Receive:
@@ -41,6 +42,10 @@ def again(messages: list[Any], receive: Receive) -> Receive:
         return await receive()
 
     return replayed
+
+
+def _piece(body: bytes, *, more_body: bool) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more_body}
 
 
 async def answer(

@@ -64,7 +64,7 @@ class Express:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # Any: ASGI
         """Serve one request."""
-        messages, body = await read(receive)
+        messages, body = await read(receive, conf.get().api_body_bytes)
         envelopes = None if body is None else await _understood(scope, body)
         if envelopes is None:
             await self._django(scope, again(messages, receive), send)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from urllib.parse import urlencode
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -9,10 +10,10 @@ from asgiref.testing import ApplicationCommunicator
 from django.contrib.auth.models import User
 from django.test import Client
 
-from realtime.api import admission
-from realtime.api.admission import Admission
+from realtime.api import admission, auth_views
+from realtime.api.admission import BODY_BYTES, Admission
 from realtime.api.exchange import JSON, answer
-from tests.conftest import PATIENCE
+from tests.conftest import PATIENCE, until
 
 AUTH = "/pusher/auth"
 
@@ -156,11 +157,85 @@ async def test_who_is_cancelled_while_waiting_leaves_the_line(site):
     assert b"given up" not in site.bodies
 
 
-async def test_a_body_that_is_too_large_is_refused(site, configure):
-    configure(API_BODY_BYTES=1_000)
+async def test_who_leaves_the_line_is_not_worked_for(site):
+    inside = [await site.ask() for _ in range(2)]
+    gone, patient = await site.ask(b"gone"), await site.ask(b"patient")
+    await site.settle()
+
+    await gone.send_input({"type": "http.disconnect"})
+    await gone.wait(PATIENCE)
+    site.go.set()
+
+    assert await gone.receive_nothing()
+    assert [await status_of(request) for request in (*inside, patient)] == [200] * 3
+    assert b"gone" not in site.bodies
+
+
+async def test_who_does_not_read_the_answer_keeps_nobody_out(site):
+    async def never(message):
+        await asyncio.Event().wait()
+
+    async def whole():
+        return {"type": "http.request", "body": b"deaf"}
+
+    site.go.set()
+    deaf = [asyncio.create_task(site.admission(scope_of(), whole, never)) for _ in range(3)]
+    await until(lambda: site.bodies.count(b"deaf") == 3)
+
+    assert await status_of(await site.ask()) == 200
+
+    for task in deaf:
+        task.cancel()
+
+
+async def test_the_line_is_only_so_long(site, monkeypatch, counted):
+    monkeypatch.setattr(admission, "WAITING", 1)
+    requests = [await site.ask() for _ in range(3)]
+    await site.settle()
+
+    assert await status_of(await site.ask()) == 503
+    assert counted("auth_requests_refused") == 1
+
+    site.go.set()
+    assert [await status_of(request) for request in requests] == [200] * 3
+
+
+def test_each_loop_has_a_line_of_its_own(configure):
+    """A loop that was closed with requests inside takes no places with it."""
+    configure(AUTH_CONCURRENCY=1)
+    application = Admission(None)
+
+    async def use():
+        site = Site()
+        site.admission, application._django = application, site
+        requests = [await site.ask() for _ in range(2)]
+        await site.settle()
+        site.go.set()
+        return [await status_of(request) for request in requests]
+
+    async def use_and_stop():
+        site = Site()
+        site.admission, application._django = application, site
+        for _ in range(2):
+            await site.ask()
+        await site.settle()
+
+    asyncio.run(use_and_stop())
+    assert asyncio.run(use()) == [200, 200]
+
+
+async def test_a_body_that_is_too_large_is_refused(site, monkeypatch):
+    monkeypatch.setattr(admission, "BODY_BYTES", 1_000)
 
     assert await status_of(await site.ask(b"x" * 1_001)) == 413
     assert not site.bodies
+
+
+async def test_a_batch_of_the_longest_names_is_not_too_large():
+    names = ["private-" + "=" * 156] * auth_views.BATCH_CHANNELS
+    body = urlencode({f"channel_name[{number}]": name for number, name in enumerate(names)})
+
+    assert 2 * len(body) < BODY_BYTES
 
 
 async def test_who_is_gone_before_asking_is_forgotten(site):

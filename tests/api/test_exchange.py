@@ -23,20 +23,19 @@ GONE = {"type": "http.disconnect"}
 
 
 @pytest.mark.parametrize(
-    ("messages", "body"),
+    ("messages", "joined", "body"),
     [
-        ([piece(b"ab", True), piece(b"c", False)], b"abc"),
-        ([{"type": "http.request"}], b""),
-        ([piece(b"a" * 10, False)], b"a" * 10),
-        ([piece(b"a" * 6, True), piece(b"a" * 5, True)], None),
-        ([piece(b"a", True), GONE], None),
+        ([piece(b"ab", True), piece(b"c", False)], [piece(b"abc", False)], b"abc"),
+        ([{"type": "http.request"}], [piece(b"", False)], b""),
+        ([piece(b"a" * 10, False)], [piece(b"a" * 10, False)], b"a" * 10),
+        ([piece(b"a" * 6, True), piece(b"b" * 5, True)], [piece(b"aaaaaabbbbb", True)], None),
+        ([piece(b"a" * 11, False)], [piece(b"a" * 11, False)], None),
+        ([piece(b"a", True), GONE], [piece(b"a", True), GONE], None),
     ],
-    ids=["in pieces", "empty", "as large as may be", "too large", "gone"],
+    ids=["in pieces", "empty", "as large as may be", "too large", "too large at once", "gone"],
 )
-async def test_a_body_is_read_if_it_is_whole_and_not_too_long(configure, messages, body):
-    configure(API_BODY_BYTES=10)
-
-    assert await read(receiver(*messages)) == (messages, body)
+async def test_a_body_is_read_if_it_is_whole_and_not_too_long(messages, joined, body):
+    assert await read(receiver(*messages), 10) == (joined, body)
 
 
 async def test_what_was_read_comes_first_when_it_is_played_again():

@@ -138,8 +138,8 @@ CORRECTED = {
 REASONS = {
     "B10": "Fifty joins and fifty departures a second, each told to a thousand members, are a"
     " hundred thousand deliveries a second, on the two cores that servers, database and clients"
-    " share. What makes the p99 are the few events that meet a full garbage collection, 60 to 80 ms"
-    " with 500 connections in a process; those without churn meet none.",
+    " share. The worst are events that meet a full garbage collection, 55 to 80 ms with 500"
+    " connections in a process, which happens once or twice under churn and not without it.",
 }
 """Why a row misses its figure, where it was looked into.  Printed only with a row that missed."""
 

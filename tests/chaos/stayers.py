@@ -62,7 +62,7 @@ class Stayers:
         return answer.strip()
 
     def _ended(self) -> str:
-        return f"the process of the members ended with {self._process.wait(10)}; see above"
+        return f"the process of the members ended with {self._process.poll()}; see above"
 
     def _end(self) -> None:
         self._process.kill()

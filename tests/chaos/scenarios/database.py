@@ -20,9 +20,9 @@ AT_ONCE = 12
     "A8",
     inject="database away for 30 s: PostgreSQL stopped under two nodes; SQLite write lock held",
     hold="broadcasts unaffected (p99 ≤ 1.5 × before); joins refused with 4100 to 4299; of 12 auth"
-    " requests at once the first is answered ≤ 10 s, the last ≤ 40 s, with 5xx, or with 200 where"
-    " the database can be read; 200 again ≤ 10 s after the return; 0 living members announced as"
-    " gone then; joins work ≤ 10 s after it",
+    " requests at once to one node the first is answered ≤ 10 s, the last ≤ 25 s, with 500, or with"
+    " 200 where the database can be read; 200 again ≤ 10 s after the return; 0 living members"
+    " announced as gone then; joins work ≤ 10 s after it",
     limit=240,
 )
 async def database_goes_away(run: Run) -> None:
@@ -35,7 +35,7 @@ async def database_goes_away(run: Run) -> None:
         cluster.postgres.spawn()
         await run.until(cluster.postgres.answers, 20, "PostgreSQL answers again")
 
-    await _without_database(run, cluster, "PostgreSQL", stop, start, {500, 503})
+    await _without_database(run, cluster, "PostgreSQL", stop, start, 500)
     alone = await run.cluster(1)
     lock = SQLiteLock(alone.sqlite)
 
@@ -46,16 +46,16 @@ async def database_goes_away(run: Run) -> None:
         lock.release()
 
     # What only writers wait for: an auth view that does not write notices nothing.
-    await _without_database(run, alone, "SQLite", take, release, {200})
+    await _without_database(run, alone, "SQLite", take, release, 200)
 
 
 async def _without_database(
-    run: Run, cluster: Cluster, label: str, take_away, give_back, meanwhile: set[int]
+    run: Run, cluster: Cluster, label: str, take_away, give_back, meanwhile: int
 ) -> None:
     """Look at everything before, during and after.
 
     Args:
-        meanwhile: statuses that the auth view may give without the database.
+        meanwhile: the status that the auth view gives without the database.
     """
     outage = run.n(30, least=14)
     room = f"presence-{label}"
@@ -117,11 +117,11 @@ async def _without_database(
     if len(fine) != len(refusals):
         run.note(f"{label}: joins got {', '.join(refusals)}")
     run.check(f"{label}: joins work again after", again, at_most=10.0, unit="s")
-    odd = sum(answer.status not in meanwhile for answer in authorized)
+    odd = sum(answer.status != meanwhile for answer in authorized)
     times = [answer.seconds for answer in authorized]
     run.check(f"{label}: auth requests answered otherwise, or not", odd, equals=0)
     run.check(f"{label}: first answer of the auth view", min(times), at_most=10.0, unit="s")
-    run.check(f"{label}: last answer of the auth view", max(times), at_most=40.0, unit="s")
+    run.check(f"{label}: last answer of the auth view", max(times), at_most=25.0, unit="s")
     run.check(f"{label}: authorized again after", authorized_again, at_most=10.0, unit="s")
     run.check(f"{label}: living members announced as gone", len(removed), equals=0)
     lost_sockets = sum(not client.is_open for client in settled + subscribers)
