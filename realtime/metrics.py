@@ -46,7 +46,7 @@ COUNTERS: Final = {
         "reason",
         (
             *("body_late", "close_unread", "fragments", "handshake", "head_late", "head_long"),
-            *("pipelined", "upgrade_with_body"),
+            *("malformed", "message_long", "ping_unanswered", "pipelined", "upgrade_with_body"),
         ),
     ),
     "connections_throttled": Counter("Times a connection that sent too fast was held back."),
@@ -67,7 +67,9 @@ COUNTERS: Final = {
         "status",
         ("400", "401", "403", "405", "413", "429", "503"),
     ),
-    "auth_requests_refused": Counter("Requests for authorization that waited for too long."),
+    "auth_requests_refused": Counter(
+        "Requests for authorization that waited for too long, or behind too many."
+    ),
     "events_published": Counter(
         "Events that the channel layer took, one per channel, by where they came from.",
         "source",

@@ -68,9 +68,9 @@ class Admission:
         line = self._lines.current()
         try:
             there = await _admitted(line, receive)
-        except TimeoutError:
+        except TimeoutError as error:
             metrics.count("auth_requests_refused")
-            logger.error("a request for authorization waited %d seconds in vain", WAIT_SECONDS)
+            logger.error("a request for authorization is refused: %s", error)
             later = (b"retry-after", str(RETRY_SECONDS).encode())
             await answer(send, 503, TEXT, "Too many requests wait\n", [later])
             return
@@ -99,7 +99,7 @@ async def _admitted(line: _Line, receive: Receive) -> bool:
     if not line.places.locked():
         return await line.places.acquire()
     if line.waiting >= WAITING:
-        raise TimeoutError
+        raise TimeoutError("too many wait already")
     place = loops.spawn(line.places.acquire(), "auth place")
     gone = loops.spawn(_next(receive), "auth client")
     line.waiting += 1
@@ -115,7 +115,7 @@ async def _admitted(line: _Line, receive: Receive) -> bool:
             line.places.release()
         place.cancel()
     if not taken and not gone.done():
-        raise TimeoutError
+        raise TimeoutError(f"it waited {WAIT_SECONDS} seconds in vain")
     return taken
 
 

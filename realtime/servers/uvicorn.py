@@ -288,7 +288,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         elif not self._failed:
             metrics.count("peers_cut", reason="fragments")
             self.conn.fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
-            self.handle_parser_exception()
+            self._tell_why()
 
     def handle_ping(self) -> None:
         """Answer, unless answers pile up: RFC 6455, 5.5.3, lets us answer later ones only."""
@@ -320,7 +320,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     # ---- the end --------------------------------------------------------------------
 
     def handle_parser_exception(self) -> None:
-        """Say why, and let the peer go on for a moment without listening.
+        """Count who broke the rules of WebSocket, or sent too large a message, and say why."""
+        why = self.conn.close_sent
+        too_large = why is not None and why.code == CloseCode.MESSAGE_TOO_BIG
+        metrics.count("peers_cut", reason="message_long" if too_large else "malformed")
+        self._tell_why()
+
+    def _tell_why(self) -> None:
+        """Say why it ends, and let the peer go on for a moment without listening.
 
         uvicorn closes at once.  Bytes that nobody read then reset the connection, and the
         reset overtakes the reason: clients saw 1006 instead of 1009.
@@ -354,6 +361,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def keepalive_timeout(self) -> None:
         """A peer that answers no ping may not read either, and then no close gets through."""
+        metrics.count("peers_cut", reason="ping_unanswered")
         super().keepalive_timeout()
         self._close_for_good()
 

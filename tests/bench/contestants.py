@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +34,10 @@ _PLAIN_SITE = (
     *(*_PLAIN_UVICORN, "tests.bench.plain_site.asgi:application"),
     *("--host", "127.0.0.1", "--port"),
 )
+
+REST_SECONDS = 0.1
+IDLE_SHARE = 0.02
+"""Of a core, which a process takes at rest: markers, a lease, a look at the outbox."""
 
 Process = tuple[int, int]
 """Process id and port."""
@@ -120,6 +125,22 @@ class Running:
     def connections(self) -> int:
         """Connections that its processes have not closed."""
         return sum(machine.connections(port) for _, port in self.processes)
+
+    def rest(self, patience: float) -> None:
+        """Wait until its processes have nothing to do: what is measured next shares their core.
+
+        Raises:
+            RuntimeError: they go on.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            before = self.cpu()
+            # The measurement: what they take in that time.
+            time.sleep(REST_SECONDS)
+            if self.cpu() - before < IDLE_SHARE * REST_SECONDS:
+                return
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} does not come to rest")
 
     def measure(self, command: str, **arguments: Any) -> dict[str, float]:
         """Let the load do something, and add what it cost.

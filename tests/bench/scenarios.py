@@ -108,6 +108,7 @@ def _visit(runner: Running, count: int) -> dict[str, float]:
         if time.monotonic() > deadline:
             raise LoadFailed(f"{runner.name} keeps {left} connections that are gone")
         time.sleep(0.02)
+    runner.rest(PATIENCE)
     return seen
 
 
@@ -189,6 +190,7 @@ def presence(bench: Bench) -> None:
                 "load": seen["busy"],
             }
             bench.results.add("presence", runner.name, figures)
+            runner.rest(PATIENCE)
 
 
 def workers(bench: Bench) -> None:
@@ -229,8 +231,9 @@ def trigger(bench: Bench) -> None:
                 stdout=subprocess.PIPE,
                 text=True,
             )
-        messages = own_bus.look().messages / (bench.plan.rounds * bench.plan.triggers)
-    for figures in json.loads(done.stdout):
+        seen = json.loads(done.stdout)
+        messages = (own_bus.look().messages - seen["sends"]) / seen["triggers"]
+    for figures in seen["rounds"]:
         bench.results.add("trigger", "fast-redis", {**figures, "messages": messages})
 
 

@@ -45,6 +45,11 @@ class PostgreSQL:
         with psycopg.connect(self._url, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
+    def execute(self, name: str, statement: str, *values: str) -> int:
+        """Run one statement in a database; how many rows it was about."""
+        with psycopg.connect(self.url(name), autocommit=True) as connection:
+            return connection.execute(statement.encode(), values).rowcount
+
     def commits(self, name: str) -> int:
         """How many transactions the database has committed."""
         with psycopg.connect(self._url, autocommit=True) as connection:

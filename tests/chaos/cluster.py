@@ -231,10 +231,10 @@ class Cluster:
     def ports(self) -> list[int]:
         return [node.port for node in self.nodes]
 
-    async def verify(self) -> tuple[int, str]:
-        """What ``manage.py realtime_presence --verify`` says, and its exit status."""
+    async def presence(self, option: str) -> tuple[int, str]:
+        """What ``manage.py realtime_presence`` says with *option*, and its exit status."""
         return await services.finish(
-            [sys.executable, ROOT / "manage.py", "realtime_presence", "--verify"],
+            [sys.executable, ROOT / "manage.py", "realtime_presence", option],
             VERIFY_SECONDS,
             env=self.nodes[0].environment,
             cwd=ROOT,

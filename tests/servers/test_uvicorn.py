@@ -410,7 +410,7 @@ TOO_MANY = frame(TEXT, b"", fin=False) + frame(0, b"", fin=False) * 10
     ],
     ids=["bytes", "fragments"],
 )
-async def test_whoever_sends_too_much_hears_why(refused, reason):
+async def test_whoever_sends_too_much_hears_why(counted, refused, reason):
     """Closing over unread bytes resets the connection, and the reset comes first."""
 
     async def hears(scope, receive, send):
@@ -429,6 +429,25 @@ async def test_whoever_sends_too_much_hears_why(refused, reason):
         assert await peer.read_to_the_end() == bytes([0x88, 2 + len(reason)]) + b"\x03\xf1" + reason
         peer.leave()
         await until(lambda: not site.connections)
+
+    assert counted("peers_cut", "message_long") == (refused is TOO_LONG)
+    assert counted("peers_cut", "fragments") == (refused is not TOO_LONG)
+
+
+@pytest.mark.parametrize(
+    ("refused", "code"),
+    [(frame(0, b"of nothing"), 1002), (frame(TEXT, b"\xff"), 1007)],
+    ids=["a part of no message", "no UTF-8"],
+)
+async def test_who_breaks_the_rules_of_websocket_is_counted(counted, refused, code):
+    async with serving(echo) as site:
+        peer = await site.open_websocket()
+        peer.send(refused)
+
+        told = await peer.read_to_the_end()
+
+    assert int.from_bytes(told[2:4], "big") == code
+    assert counted("peers_cut", "malformed") == 1
 
 
 async def test_a_peer_that_stays_when_it_was_told_why_is_reset(monkeypatch):
@@ -569,6 +588,7 @@ async def test_a_peer_that_does_not_read_loses_its_connection(counted, way):
 
     assert told == ([] if way == "returns" else ["websocket.disconnect"])
     assert counted("peers_cut", "close_unread") == (way != "aborts")
+    assert counted("peers_cut", "ping_unanswered") == (way == "stays")
 
 
 async def test_a_peer_that_reads_needs_no_reset(counted):

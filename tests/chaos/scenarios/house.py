@@ -32,6 +32,8 @@ OWN_TASKS = {"loops.py", "sockets.py"}
 """The supervisor itself, and tasks that end with what they serve."""
 
 TASKS_THAT_END = {
+    "auth client": "with the wait for a place",
+    "auth place": "when there is a place, or the request waits no more",
     "bus probe": "with the echo, and its asker cancels it",
     "fallback": "with the virtual connection",
     "fallback feed": "with the receive request",
@@ -163,7 +165,7 @@ async def injection_points_are_used(run: Run) -> None:
 @row(
     "H6",
     inject="a row run twice with one seed, in processes of their own",
-    hold="seed, versions, settings and, when missed, a replay command printed; the same is tried",
+    hold="seed, versions, settings and a replay command printed; the same is tried",
     limit=60,
     short=True,
 )

@@ -100,7 +100,8 @@ class Witness:
     " and where the fault is only a pause on that node too",
     hold="final members = users with a live socket, by API and as told to every observer, to every"
     " client in the channel and to pusher-js; joins and departures alternate for every observer;"
-    " user counts right; realtime_presence --verify finds no difference",
+    " user counts right; realtime_presence --verify finds no difference, and at the end a row that"
+    " was taken away and one that was made up, which --repair mends",
     limit=360,
 )
 async def members_are_those_who_are_there(run: Run) -> None:
@@ -137,17 +138,50 @@ async def members_are_those_who_are_there(run: Run) -> None:
         quiet = time.monotonic()
         wrong = await _settled(run, safe, sequences, witness)
         worst = max(worst, time.monotonic() - quiet)
-        status, words = await cluster.verify()
+        status, words = await cluster.presence("--verify")
         if not run.check(f"round {number + 1}: exit status of --verify", status, equals=0):
             run.note(" ".join(words.split()))
         run.check_none(f"round {number + 1}: members", wrong)
         run.check_none(f"round {number + 1}: pusher-js", browser.flapping(sequences[0].channel))
         done += len(sequences)
+        if number == rounds - 1:
+            await _falsified(run, cluster, safe, sequences, witness)
         for item in sequences:
             item.end()
         await browser.call("disconnect")
     run.check("sequences", done, equals=rounds * per_round)
     run.check("members right after it is quiet", worst, at_most=10.0, unit="s")
+
+
+FORGET = """
+DELETE FROM realtime_membership WHERE id = (
+    SELECT realtime_membership.id FROM realtime_membership
+    JOIN realtime_member ON realtime_member.id = member_id
+    WHERE channel = %s ORDER BY socket_id LIMIT 1
+)
+"""
+CLAIM = """
+INSERT INTO realtime_membership (id, member_id, server_id, socket_id, joined_at)
+SELECT gen_random_uuid(), member_id, server_id, '9.9', now() FROM realtime_membership
+JOIN realtime_member ON realtime_member.id = member_id
+WHERE channel = %s ORDER BY socket_id LIMIT 1
+"""
+
+
+async def _falsified(
+    run: Run, cluster: Cluster, safe: Node, sequences: list[Sequence], witness: Witness
+) -> None:
+    """Take the row of a socket away, and claim a socket that nobody has."""
+    channel, database = witness.channel, cluster.database
+    for statement in (FORGET, CLAIM):
+        rows = await asyncio.to_thread(cluster.postgres.execute, database, statement, channel)
+        run.check("rows falsified", rows, equals=1)
+    for option, status in (("--verify", 1), ("--repair", 0), ("--verify", 0)):
+        found, words = await cluster.presence(option)
+        if not run.check(f"exit status of {option} then", found, equals=status):
+            run.note(" ".join(words.split()))
+    wrong = await _settled(run, safe, sequences, witness)
+    run.check_none("members after the repair", wrong)
 
 
 async def _observer(run: Run, node: Node, channel: str, user: str) -> Pusher:
