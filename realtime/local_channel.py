@@ -120,7 +120,10 @@ class LocalChannel:
         if self.attendance is None:
             self.attendance = Attendance()
         news = [event.announcement for event, _ in held if event.announcement is not None]
-        wanted = iter(self.attendance.admit(socket.socket_id, listed, news, first=not self.sockets))
+        heard = self.attendance.admit(socket.socket_id, listed, news, first=not self.sockets)
+        if not any(heard):  # as for all of a crowd that came at once
+            return [item for item in held if item[0].announcement is None]
+        wanted = iter(heard)
         return [
             part
             for event, frame in held

@@ -4,6 +4,7 @@ Nothing is told about apps before the signature is right: an unknown app, a fore
 a wrong signature all answer 401.
 """
 
+import functools
 import logging
 import time
 from typing import Any
@@ -104,12 +105,13 @@ def _uri_of_wsgi(request: Request) -> str:
     return str(request.META.get("RAW_URI") or request.META.get("REQUEST_URI") or "")
 
 
-def _spellings_of(request: Request) -> list[str]:
+def _spellings_of(request: Request) -> tuple[str, ...]:
     scope = getattr(request._request, "scope", {})
     return spellings(request._request.path, scope.get("raw_path") or _uri_of_wsgi(request))
 
 
-def spellings(decoded: str, sent: bytes | str) -> list[str]:
+@functools.lru_cache(maxsize=1_000)  # a back end asks for the same few paths all the time
+def spellings(decoded: str, sent: bytes | str) -> tuple[str, ...]:
     """The paths a library may have signed: as sent or decoded, with or without our prefix.
 
     Args:
@@ -124,4 +126,4 @@ def spellings(decoded: str, sent: bytes | str) -> list[str]:
             if at > 0:
                 paths.append(path[at:])
                 break
-    return paths
+    return tuple(dict.fromkeys(paths))

@@ -100,12 +100,14 @@ class _Party:
 class Attendance:
     """The shared view of a channel, and where some sockets differ from it."""
 
-    __slots__ = ("_agreed", "_parties", "_party_of", "_shared")
+    __slots__ = ("_agreed", "_asked", "_parties", "_party_of", "_shared")
 
     def __init__(self) -> None:
         self._shared = View()
         self._agreed: View | None = None
         """A list that told what all were told, nothing more and nothing less."""
+        self._asked: tuple[View, list[Announcement], bool] | None = None
+        """A list, news, and whether the list lacked any of it."""
         self._parties: list[_Party] = []
         self._party_of: dict[str, _Party] = {}
 
@@ -128,7 +130,7 @@ class Attendance:
             for each of *held*, what it means to the socket.
         """
         news = list(held)
-        if not first and self._is_known(listed) and not any(map(listed.lacks, news)):
+        if not first and self._is_known(listed) and not self._lacks_any(listed, news):
             # One of a crowd that came with one commit.  What was heard since it would be held.
             if party := self._party_with(listed):
                 self._enter(party, socket_id)
@@ -194,6 +196,12 @@ class Attendance:
                 if not party.apart:
                     self._join_the_others(party)
         return wanted, own
+
+    def _lacks_any(self, listed: View, news: list[Announcement]) -> bool:
+        """Whether *listed* lacks any of *news*; each of a crowd that waited together asks this."""
+        if self._asked is None or self._asked[0] is not listed or self._asked[1] != news:
+            self._asked = listed, news, any(map(listed.lacks, news))
+        return self._asked[2]
 
     def _is_known(self, listed: View) -> bool:
         return listed is self._agreed or self._party_with(listed) is not None

@@ -203,7 +203,7 @@ def _secret_of(app: App, key: str) -> str | None:
 
 
 def _hex(secret: str, text: str) -> str:
-    return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(secret.encode(), text.encode(), "sha256").hex()
 
 
 def _same(given: str, expected: str) -> bool:
