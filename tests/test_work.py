@@ -50,4 +50,5 @@ async def test_more_subscribers_cost_no_message_and_one_write_together(connect, 
     await until(lambda: database.writes_of("realtime_occupancy"))
     assert database.writes_of("realtime_occupancy") == 1
     assert layer.groups_joined == []
-    assert layer.sent == []
+    # The process asks itself twice a second whether it hears the layer.
+    assert [group for group, _ in layer.sent if ".echo." not in group] == []
