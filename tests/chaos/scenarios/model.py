@@ -101,7 +101,7 @@ class Witness:
     hold="final members = users with a live socket, by API and as told to every observer, to every"
     " client in the channel and to pusher-js; joins and departures alternate for every observer;"
     " user counts right; realtime_presence --verify finds no difference, and at the end a row that"
-    " was taken away and one that was made up, which --repair mends",
+    " was taken away and one that was put back, which --repair mends",
     limit=360,
 )
 async def members_are_those_who_are_there(run: Run) -> None:
@@ -160,22 +160,33 @@ DELETE FROM realtime_membership WHERE id = (
     WHERE channel = %s ORDER BY socket_id LIMIT 1
 )
 """
-CLAIM = """
-INSERT INTO realtime_membership (id, member_id, server_id, socket_id, joined_at)
-SELECT gen_random_uuid(), member_id, server_id, '9.9', now() FROM realtime_membership
-JOIN realtime_member ON realtime_member.id = member_id
-WHERE channel = %s ORDER BY socket_id LIMIT 1
-"""
+REMEMBER = "INSERT INTO remembered SELECT * FROM realtime_membership WHERE socket_id = %s"
+RECALL = "INSERT INTO realtime_membership SELECT * FROM remembered"
+LOOK = "SELECT 1 FROM realtime_membership WHERE socket_id = %s"
 
 
 async def _falsified(
     run: Run, cluster: Cluster, safe: Node, sequences: list[Sequence], witness: Witness
 ) -> None:
-    """Take the row of a socket away, and claim a socket that nobody has."""
-    channel, database = witness.channel, cluster.database
-    for statement in (FORGET, CLAIM):
-        rows = await asyncio.to_thread(cluster.postgres.execute, database, statement, channel)
-        run.check("rows falsified", rows, equals=1)
+    """Take the row of a socket away, and put one back whose socket has gone."""
+    channel = witness.channel
+
+    async def execute(statement: str, *values: str) -> int:
+        work = cluster.postgres.execute
+        return await asyncio.to_thread(work, cluster.database, statement, *values)
+
+    await execute("CREATE TABLE remembered (LIKE realtime_membership)")
+    guest = await Pusher.open(safe.port, history=run.history, name="guest")
+    await guest.subscribe(channel, "guest")
+    run.check("rows remembered", await execute(REMEMBER, guest.socket_id), equals=1)
+    guest.abort()
+
+    async def gone() -> bool:
+        return not await execute(LOOK, guest.socket_id)
+
+    await run.until_async(gone, SETTLE_SECONDS, "the row of the guest")
+    run.check("rows taken away", await execute(FORGET, channel), equals=1)
+    run.check("rows put back", await execute(RECALL), equals=1)
     for option, status in (("--verify", 1), ("--repair", 0), ("--verify", 0)):
         found, words = await cluster.presence(option)
         if not run.check(f"exit status of {option} then", found, equals=status):
