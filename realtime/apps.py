@@ -14,6 +14,6 @@ class RealtimeConfig(AppConfig):
 
     def ready(self) -> None:
         """Import what registers itself."""
-        from realtime import checks  # noqa: F401 - registers on import
+        from realtime import checks, layer_checks  # noqa: F401 - register on import
 
         autodiscover_modules("channel_rules")

@@ -18,11 +18,12 @@
     realtime.W005  the URLs are not included
     realtime.W006  connections through a proxy are not limited by address
     realtime.W007  each process has last events of its own for cache channels
+    realtime.W008  redis-py sends on connections that Redis has closed
 
-Each has a section in ``docs/reference/checks.md``.
+Each has a section in ``docs/reference/checks.md``.  Those about the channel layer are in
+``layer_checks``.
 """
 
-import fnmatch
 import importlib.util
 import os
 from collections.abc import Sequence
@@ -40,19 +41,16 @@ from realtime import conf
 from realtime.protocol.app import App
 from realtime.protocol.names import is_app_id
 
-QUEUE_LAYER: Final = "channels_redis.core.RedisChannelLayer"
 IN_MEMORY_LAYER: Final = "channels.layers.InMemoryChannelLayer"
 CACHES_OF_ONE_PROCESS: Final = (
     "django.core.cache.backends.locmem.LocMemCache",
     "django.core.cache.backends.dummy.DummyCache",
 )
-ENOUGH_CAPACITY: Final = 1_000
-"""Ours: one process takes its events through one channel of the layer."""
-
 DOCS: Final = "See docs/reference/checks.md."
 
 
-def _settings_or_error() -> tuple[conf.Settings, tuple[App, ...]] | CheckMessage:
+def settings_or_error() -> tuple[conf.Settings, tuple[App, ...]] | CheckMessage:
+    """The settings and the apps that they name, or what is wrong with them."""
     try:
         site = conf.read(getattr(settings, "REALTIME", {}))
         return site, site.configured_apps()
@@ -63,7 +61,7 @@ def _settings_or_error() -> tuple[conf.Settings, tuple[App, ...]] | CheckMessage
 @register(Tags.compatibility)
 def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """The REALTIME setting can be read and names apps that clients can use."""
-    found = _settings_or_error()
+    found = settings_or_error()
     if isinstance(found, CheckMessage):
         return [found]
     given, apps = found
@@ -88,7 +86,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
 @register(Tags.security)
 def check_app(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """There is an app, in the settings or in a row; the rows are asked only if need be."""
-    found = _settings_or_error()
+    found = settings_or_error()
     if isinstance(found, CheckMessage) or found[1] or _has_rows():
         return []
     return [
@@ -113,86 +111,9 @@ def _has_rows() -> bool:
 
 
 @register(Tags.compatibility)
-def check_layer(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """The channel layer keeps idle connections and does not drop what they are sent."""
-    found = _settings_or_error()
-    if isinstance(found, CheckMessage):
-        return []
-    layers = getattr(settings, "CHANNEL_LAYERS", {})
-    layer = layers.get(found[0].layer)
-    if layer is None:
-        return _check_alias(found[0].layer)
-    backend, config = layer.get("BACKEND"), layer.get("CONFIG") or {}
-    messages: list[CheckMessage] = []
-    if backend == QUEUE_LAYER:
-        hosts = config.get("hosts") or [{}]
-        if not all(isinstance(host, dict) and _has_no_timeout(host) for host in hosts):
-            messages.append(
-                Error(
-                    'The Redis queue layer is configured without "socket_timeout": None.',
-                    hint=(
-                        "redis-py 8 gives sockets a timeout of 5 seconds, which is how long this"
-                        " layer waits for a message: idle consumers die. Write every host as"
-                        ' {"address": "redis://…", "socket_timeout": None}, or use'
-                        f" channels_redis.pubsub.RedisPubSubChannelLayer. {DOCS}"
-                    ),
-                    id="realtime.E005",
-                )
-            )
-    if backend == IN_MEMORY_LAYER:
-        messages.append(
-            Warning(
-                "The channel layer drops messages without a word.",
-                hint=(
-                    f"Take {found[0].layer!r} out of CHANNEL_LAYERS: the app then uses a layer in"
-                    f" memory that refuses what it cannot keep. {DOCS}"
-                ),
-                id="realtime.W002",
-            )
-        )
-    elif backend == QUEUE_LAYER and _capacity(config) < ENOUGH_CAPACITY:
-        messages.append(
-            Warning(
-                f"The channel layer drops messages beyond {_capacity(config)} unread ones.",
-                hint=(
-                    'A server process reads through one channel. Set "capacity" to'
-                    f" {ENOUGH_CAPACITY} or more in CHANNEL_LAYERS, or use"
-                    f" channels_redis.pubsub.RedisPubSubChannelLayer. {DOCS}"
-                ),
-                id="realtime.W002",
-            )
-        )
-    return messages
-
-
-def _check_alias(alias: str) -> list[CheckMessage]:
-    if alias == "default":
-        return []
-    return [
-        Error(
-            f"REALTIME['LAYER'] names {alias!r}, which is not in CHANNEL_LAYERS.",
-            hint=f"Add it there, or leave LAYER out. {DOCS}",
-            id="realtime.E006",
-        )
-    ]
-
-
-def _has_no_timeout(host: dict[str, Any]) -> bool:
-    return "socket_timeout" in host and host["socket_timeout"] is None
-
-
-def _capacity(config: dict[str, Any]) -> int:
-    """What the layer keeps for the one channel of a process, by the layer's own rules."""
-    for pattern, capacity in config.get("channel_capacity", {}).items():
-        if isinstance(pattern, str) and fnmatch.fnmatchcase("specific.process!1", pattern):
-            return int(capacity)
-    return int(config.get("capacity", 100))
-
-
-@register(Tags.compatibility)
 def check_user_data(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """The function that presents users can be imported."""
-    found = _settings_or_error()
+    found = settings_or_error()
     if isinstance(found, CheckMessage):
         return []
     try:
@@ -211,7 +132,7 @@ def check_user_data(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[C
 @register(Tags.compatibility)
 def check_metrics(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """Where somebody may read metrics, the package that writes them is installed."""
-    found = _settings_or_error()
+    found = settings_or_error()
     if isinstance(found, CheckMessage) or not (found[0].metrics_token or found[0].metrics_staff):
         return []
     if importlib.util.find_spec("prometheus_client") is not None:
@@ -228,7 +149,7 @@ def check_metrics(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
 @register(Tags.compatibility)
 def check_webhooks(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """What sends webhooks is there, if there is anybody to send them to."""
-    found = _settings_or_error()
+    found = settings_or_error()
     if isinstance(found, CheckMessage) or importlib.util.find_spec("httpx2") is not None:
         return []
     if not any(app.webhooks for app in found[1]) and not _has_endpoints():
@@ -340,7 +261,7 @@ def _check_in_memory(layers: dict[str, Any], alias: str) -> list[CheckMessage]:
 @register(Tags.compatibility)
 def check_processes(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """Several worker processes, as many servers take them from WEB_CONCURRENCY, have a bus."""
-    found = _settings_or_error()
+    found = settings_or_error()
     several = os.environ.get("WEB_CONCURRENCY", "1") not in ("", "0", "1")
     if isinstance(found, CheckMessage) or not several:
         return []
@@ -350,7 +271,7 @@ def check_processes(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[C
 @register(Tags.security, deploy=True)
 def check_deployment(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """What is right on a laptop and wrong on the internet."""
-    found = _settings_or_error()
+    found = settings_or_error()
     if isinstance(found, CheckMessage):
         return []
     given, apps = found

@@ -113,45 +113,6 @@ def test_websockets_must_lead_here(found, path, expected):
     assert found(deploy=False, ASGI_APPLICATION=path) == expected
 
 
-HOST = {"address": "redis://localhost", "socket_timeout": None}
-
-
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        ({"hosts": [HOST]}, []),
-        ({}, ["realtime.E005"]),
-        ({"hosts": ["redis://localhost"]}, ["realtime.E005"]),
-        ({"hosts": [{"address": "redis://localhost"}]}, ["realtime.E005"]),
-        ({"hosts": [{**HOST, "socket_timeout": 5}]}, ["realtime.E005"]),
-        ({"hosts": [HOST, ("localhost", 6379)]}, ["realtime.E005"]),
-    ],
-)
-def test_the_queue_layer_must_not_time_out(found, config, expected):
-    assert found(CHANNEL_LAYERS=layers(QUEUE, capacity=1_000, **config)) == expected
-
-
-@pytest.mark.parametrize("backend", [QUEUE, IN_MEMORY])
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        ({}, ["realtime.W002"]),
-        ({"capacity": 999}, ["realtime.W002"]),
-        ({"capacity": 1_000}, []),
-        ({"channel_capacity": {"specific.*": 1_000}}, []),
-        ({"capacity": 1_000, "channel_capacity": {"specific.*": 5}}, ["realtime.W002"]),
-        ({"capacity": 1_000, "channel_capacity": {"http.*": 5}}, []),
-    ],
-)
-def test_a_layer_needs_room(found, backend, config, expected):
-    config = {**config, "hosts": [HOST]} if backend == QUEUE else config
-
-    if backend == IN_MEMORY:  # drops whatever it is told to keep
-        expected = ["realtime.W002"]
-
-    assert found(deploy=False, CHANNEL_LAYERS=layers(backend, **config)) == expected
-
-
 class ReplicaRouter:
     """As in Django's documentation: reads go to replicas."""
 

@@ -12,7 +12,7 @@ from django.apps import apps
 from django.conf import global_settings
 
 import realtime
-from realtime import checks, conf, consumer, metrics, prometheus, signals, urls
+from realtime import checks, conf, consumer, layer_checks, metrics, prometheus, signals, urls
 from realtime.api import moderation_views
 from realtime.protocol import connection, errors
 from realtime.protocol.app import Limits
@@ -251,7 +251,7 @@ def check_ids(text):
 
 
 def test_every_check_has_a_section():
-    source = inspect.getsource(checks)
+    source = inspect.getsource(checks) + inspect.getsource(layer_checks)
 
     assert {id for id in HEADING.findall(reference("checks")) if "." in id} == {
         *re.findall(r'id="(realtime\.[EW]\d{3})"', source)

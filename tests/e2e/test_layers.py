@@ -184,3 +184,30 @@ def published(site: Site) -> int:
 
 def readiness(site: Site) -> list[int]:
     return [server.request("GET", "/realtime/ready")[0] for server in site.servers]
+
+
+@pytest.mark.parametrize("backend", [PUBSUB, QUEUE])
+def test_a_synchronous_program_goes_on_after_redis_has_closed_its_connections(backend):
+    """It has one, which nothing but a call uses."""
+    with services.valkey_on_tcp() as url:
+        script = f"""if True:
+            import redis
+            from realtime import trigger
+
+            def close_all():
+                print("closed:", server.execute_command("CLIENT", "KILL", "SKIPME", "yes"))
+
+            server = redis.Redis.from_url({url!r})
+            trigger("room", "first", "")
+            close_all()
+            trigger("room", "second", "")
+            close_all()
+        """
+        environment = site_module.environment(
+            DJANGO_SETTINGS_MODULE="tests.e2e.site.layers",
+            E2E_LAYER=json.dumps({"BACKEND": backend, "CONFIG": hosts_of(url)}),
+            REDIS_URL=url,
+        )
+        said = site_module.manage(environment, "shell", "-c", script)
+
+    assert said.splitlines()[-2:] == ["closed: 1", "closed: 1"]
