@@ -91,18 +91,22 @@ class LocalChannel:
         """Tell of a member; the news may be late, or known to some."""
         if self.attendance is None:
             return 0
-        told = 0
         wanted, own = self.attendance.hear(news)
-        if wanted or own:
-            sent = {
-                heard: [part for _, part in _told(envelope, frame, heard)]
-                for heard in {wanted, *own.values()}
-            }
-            for socket_id, socket in self.sockets.items():
-                if socket_id != envelope.except_socket_id:
-                    for part in sent[own.get(socket_id, wanted)]:
-                        socket.push(part)
-                        told += 1
+        if envelope.except_socket_id is not None:
+            own[envelope.except_socket_id] = Heard.NOTHING
+        told = 0
+        if wanted:
+            others = [*self.sockets.values()]
+            if own:
+                others = [item for key, item in self.sockets.items() if key not in own]
+            for _, part in _told(envelope, frame, wanted):
+                for socket in others:
+                    socket.push(part)
+                told += len(others)
+        for socket_id, heard in own.items():
+            for _, part in _told(envelope, frame, heard) if heard else ():
+                self.sockets[socket_id].push(part)
+                told += 1
         return told
 
     def _deliver_kept(self, envelope: Envelope, kept_at: int, frame: Frame) -> int:

@@ -6,8 +6,10 @@ nothing overtakes anything.
 
 import asyncio
 import logging
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable
+from itertools import accumulate
 from typing import Any, Final
 
 from realtime import loops, metrics
@@ -204,21 +206,23 @@ class Socket:
             self._give_up()
 
     def _write_frames(self, write: FrameWriter) -> None:
-        """Write what the connection takes."""
+        """Write what the connection takes, in as few parts as ``TOGETHER_BYTES`` allows."""
         waiting = self._waiting
-        if _BYTES_OF_A_CHAR * self._unsent <= TOGETHER_BYTES or (
-            sum([len(frame.wire) for frame in waiting]) <= TOGETHER_BYTES
-        ):
-            if write(b"".join([frame.wire for frame in waiting])):
+        wires = [frame.wire for frame in waiting]
+        if _BYTES_OF_A_CHAR * self._unsent <= TOGETHER_BYTES:
+            if write(b"".join(wires)):
                 self._unsent = 0
                 waiting.clear()
             return
-        written = 0
-        for frames in _together(waiting):
-            if not write(b"".join([frame.wire for frame in frames])):
+        ends = [*accumulate(map(len, wires))]
+        written = gone = 0
+        while written < len(wires):
+            # Who is larger is a part alone.
+            end = max(bisect_right(ends, gone + TOGETHER_BYTES), written + 1)
+            if not write(b"".join(wires[written:end])):
                 break
-            self._unsent -= sum([frame.chars for frame in frames])
-            written += len(frames)
+            written, gone = end, ends[end - 1]
+        self._unsent -= sum([frame.chars for frame in waiting[:written]])
         del waiting[:written]
 
     def close(self, code: int, reason: str) -> None:
@@ -311,17 +315,3 @@ class Socket:
             # Daphne 4.2 (Autobahn: "invalid close code") lets an application close with
             # 1000 or 3000 and above only; clients treat 1000 as they do 1003 or 1009.
             await self._send({"type": "websocket.close", "code": NORMAL_CLOSURE, "reason": reason})
-
-
-def _together(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
-    """The same in as few parts as ``TOGETHER_BYTES`` allows; who is larger is a part alone."""
-    part: list[Frame] = []
-    size = 0
-    for frame in frames:
-        size += len(frame.wire)
-        if part and size > TOGETHER_BYTES:
-            yield part
-            part, size = [], len(frame.wire)
-        part.append(frame)
-    if part:
-        yield part
