@@ -36,15 +36,23 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
+async def _turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 @contextmanager
 def balancing(servers: Sequence[Server]) -> Iterator[Balancer]:
     """A balancer in front of *servers*, in a thread with a loop of its own."""
     turns = itertools.cycle(servers)
     started: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+    writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         with suppress(OSError, asyncio.CancelledError):  # asyncio would log a task that ends so
             there = await asyncio.open_connection("127.0.0.1", next(turns).port)
+            writers.append(there[1])
             await asyncio.gather(_pump(reader, there[1]), _pump(there[0], writer))
         writer.close()
 
@@ -54,6 +62,15 @@ def balancing(servers: Sequence[Server]) -> Iterator[Balancer]:
         started.set_result((port, asyncio.get_running_loop(), stop))
         await stop.wait()
         listener.close()
+        # asyncio leaves open what it has just accepted, and what still has something to send.
+        await _turns()
+        serving = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()
+        await _turns()
 
     thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
