@@ -92,6 +92,15 @@ async def test_the_first_frame_is_the_greeting(new_client):
     )
 
 
+@pytest.mark.spec(16)
+async def test_the_greeting_tells_the_timeout_that_the_site_wants(new_client, configure):
+    configure(ACTIVITY_TIMEOUT_SECONDS=30)
+    client = new_client()
+    await client.upgrade()
+
+    assert r"\"activity_timeout\":30}" in await client.text()
+
+
 @pytest.mark.spec(19, 20)
 async def test_socket_ids_are_unique_and_unguessable(connect):
     parts = [[int(part) for part in (await connect()).socket_id.split(".")] for _ in range(20)]

@@ -57,8 +57,8 @@ make faults ROW=A1 SEED=123456
 SET_UP = """\
 Unless a row says otherwise: one process means uvicorn with SQLite, several mean uvicorn with
 PostgreSQL and one Valkey through the pub/sub layer; the command line is that of production. The
-lease is 6 seconds and renewed every two. The driver is one process on the same machine, so it takes
-CPU time from the servers, and latencies include its own.
+lease is 6 seconds and renewed every two, when dead processes are looked for, too. The driver is one
+process on the same machine, so it takes CPU time from the servers, and latencies include its own.
 
 Clients write down what they see, and checkers read it afterwards. Of every row they look for events
 that came twice, out of order or before the subscription was confirmed, and for members whose joins
@@ -158,8 +158,10 @@ STARRED = {"B1", "B5", "D4"}
 REASONS = {
     "B10": "Fifty joins and fifty departures a second, each told to a thousand members, are a"
     " hundred thousand deliveries a second, on the two cores that servers, database and clients"
-    " share. The worst are events that meet a full garbage collection, 55 to 80 ms with 500"
-    " connections in a process, which happens once or twice under churn and not without it.",
+    " share. The worst are events that meet a full garbage collection, which stops a process with"
+    " 500 connections for 55 to 80 ms on a slow machine, and happens once or twice under churn and"
+    " not without it. How many changes a commit takes depends on how long the one before it takes:"
+    " for the hundred changes there are 55 commits a second on a fast machine, 19 on a slow one.",
 }
 """Why a row misses its figure, where it was looked into.  Printed only with a row that missed."""
 

@@ -105,6 +105,8 @@ class Run:
     nodes: list[Node] = field(default_factory=list)
     clusters: list[str] = field(default_factory=list)
     """What each cluster was asked to be, for the output."""
+    outputs: dict[str, str] = field(default_factory=dict)
+    """What programs printed, by name, for the case that the row is missed."""
 
     def __post_init__(self) -> None:
         self.random = random.Random(f"{self.id} {self.seed}")

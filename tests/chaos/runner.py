@@ -101,9 +101,10 @@ def _keep(run: Run, home: Path, verdict: str, trace: str) -> list[Path]:
         for node in run.nodes:
             kept.append(home / f"{stem}-{node.log.name}")
             shutil.copy(node.log, kept[-1])
-        if trace:
-            kept.append(home / f"{stem}-traceback.txt")
-            kept[-1].write_text(trace)
+        outputs = {"traceback": trace, **run.outputs}
+        for name in filter(outputs.get, outputs):
+            kept.append(home / f"{stem}-{name}.txt")
+            kept[-1].write_text(outputs[name])
     _prune(home, run.id)
     return kept
 

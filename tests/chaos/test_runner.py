@@ -68,6 +68,18 @@ async def test_a_row_that_breaks_is_missed_and_leaves_its_traceback(outcome, tmp
     assert "in work" in result.kept[0].read_text()
 
 
+@pytest.mark.parametrize("holding", [True, False])
+async def test_a_missed_row_leaves_what_its_programs_printed(outcome, tmp_path, holding):
+    async def work(run):
+        run.outputs |= {"pytest": "1 failed", "silent": ""}
+        run.check("figure", holding, equals=True)
+
+    result = await outcome(work)
+
+    assert result.kept == ([] if holding else [tmp_path / "B14-123456-pytest.txt"])
+    assert all(path.read_text() == "1 failed" for path in result.kept)
+
+
 async def test_a_row_that_takes_too_long_says_its_limit(outcome):
     async def work(run):
         await holds(run)

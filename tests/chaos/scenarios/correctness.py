@@ -288,6 +288,7 @@ async def official_libraries_notice_nothing(run: Run) -> None:
     words += [f"tests/e2e/test_{name}.py" for name in CONVERSATIONS]
     words.append("tests/protocol/test_signing.py")  # the request vectors of the Ruby library
     status, output = await services.finish(words, 520, cwd=ROOT)
+    run.outputs["pytest"] = output
     lines = output.strip().splitlines()
     tail = lines[-1] if lines else "no output"
     counts = {word: int(number) for number, word in re.findall(r"(\d+) ([a-z]+)", tail)}

@@ -3,6 +3,8 @@
 import asyncio
 import dataclasses
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 from realtime import conf, sockets
@@ -10,14 +12,12 @@ from realtime.protocol.app import Limits
 from realtime.protocol.frames import Frame
 from tests.chaos.client import Gone, Pusher, Refused, sign
 from tests.chaos.cluster import Cluster
-from tests.chaos.edge import EDGES, Edge, edge
+from tests.chaos.edge import EDGES, TRIED_ELSEWHERE, Edge, edge
 from tests.chaos.publisher import Publisher
 from tests.chaos.rows import Run, row
 from tests.chaos.scenarios import server_edges
 from tests.chaos.websocket import TEXT, frame
-
-BOUNDS = ("_connections", "_per_ip", "_bytes", "_per_second", "_per_connection", "_fragments")
-"""How the keys of ``REALTIME`` end that bound what a peer can push, besides ``LIMITS``."""
+from tests.e2e.sites import ROOT
 
 SMALL = {
     "CHANNEL_NAME_CHARS": 30,
@@ -75,11 +75,12 @@ async def limits_hold_at_their_edge(run: Run) -> None:
         "LIMITS": {"AUTHORIZATION_SECONDS": AUTHORIZATION},
     }
     limits = {item.name for item in dataclasses.fields(Limits)}
-    limits |= {
+    numbers = {
         item.name
         for item in dataclasses.fields(conf.Settings)
-        if item.name.endswith(BOUNDS) and not isinstance(item.default, bool)
+        if item.type in (int, float, int | None)
     }
+    limits |= numbers - TRIED_ELSEWHERE.keys()
     places = {
         "max_app_connections": crowded,
         "authorization_seconds": await run.cluster(1, settings=wary),
@@ -106,6 +107,14 @@ async def limits_hold_at_their_edge(run: Run) -> None:
     run.check("limits tried", len(tried), at_least=15)
     run.check_none("wrong at their edge", wrong)
     run.check("without a test at their edge", sorted(limits - EDGES.keys()), equals=[])
+    run.check("settings that are gone", sorted(TRIED_ELSEWHERE.keys() - numbers), equals=[])
+    idle = [name for name, test in TRIED_ELSEWHERE.items() if not _changes(ROOT / test, name)]
+    run.check("settings that no test changes", idle, equals=[])
+
+
+def _changes(test: Path, name: str) -> bool:
+    """Whether a test sets the setting *name*."""
+    return re.search(rf"{name.upper()}(=|\"\]? ?[:=])", test.read_text()) is not None
 
 
 async def _client(cluster: Cluster) -> Pusher:
