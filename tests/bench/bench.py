@@ -27,13 +27,16 @@ class Plan:
     """Idle connections whose memory is measured."""
     growth: tuple[int, ...] = (500, 5_000, 9_000)
     """Subscribers of one channel."""
+    crowd: int = 5_000
+    """The same, for all who are compared by delivery; none in a short run."""
     channels: int = 10_000
     members: int = 1_000
     connects: int = 500
     triggers: int = 2_000
     idle: tuple[str, ...] = (
-        *("fast-redis", "fast-memory", "portable-memory", "daphne-memory"),
-        *("soketi-redis", "soketi-memory", "plain-pubsub"),
+        *("fast-redis", "fast-memory", "portable-redis", "portable-memory"),
+        *("daphne-redis", "daphne-memory", "soketi-redis", "soketi-memory"),
+        *("plain-pubsub", "plain-queue"),
     )
     """Contestants whose memory is measured."""
     all_forms: bool = True
@@ -53,6 +56,7 @@ QUICK = Plan(
     seconds=0.5,
     levels=(1_000,),
     growth=(500, 2_000),
+    crowd=0,
     channels=1_000,
     members=200,
     connects=200,

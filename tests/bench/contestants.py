@@ -122,6 +122,10 @@ class Running:
         """Bytes in memory of its processes."""
         return sum(machine.rss(pid) for pid, _ in self.processes)
 
+    def writes(self) -> int:
+        """Calls of ``write()`` that its processes have made."""
+        return sum(machine.writes(pid) for pid, _ in self.processes)
+
     def connections(self) -> int:
         """Connections that its processes have not closed."""
         return sum(machine.connections(port) for _, port in self.processes)

@@ -89,6 +89,21 @@ GOALS = (
         _ratio("fan-out", "portable-redis", "soketi-redis", "cpu"),
     ),
     Goal(
+        "5,000 subscribers: CPU per delivery, against soketi with Redis",
+        0.65,
+        _ratio("crowd", "fast-redis", "soketi-redis", "cpu"),
+    ),
+    Goal(
+        "5,000 subscribers: the same against the limit",
+        1.35,
+        _ratio("crowd", "fast-redis", "limit", "cpu"),
+    ),
+    Goal(
+        "5,000 subscribers: the same on plain uvicorn, against soketi",
+        1.25,
+        _ratio("crowd", "portable-redis", "soketi-redis", "cpu"),
+    ),
+    Goal(
         "CPU per delivery of plain Channels (pub/sub layer) against ours",
         20,
         _ratio("fan-out", "plain-pubsub", "fast-redis", "cpu"),

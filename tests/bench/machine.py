@@ -75,6 +75,15 @@ def rss(pid: int) -> int:
     return int(Path("/proc", str(pid), "statm").read_text().split()[1]) * _PAGE
 
 
+def writes(pid: int) -> int:
+    """Calls of ``write()`` of a process since its start, which is how uvloop sends, to anybody.
+
+    Not those of ``send()``, as of soketi or the program in C.
+    """
+    found = re.search(r"^syscw: (\d+)$", Path("/proc", str(pid), "io").read_text(), re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
 def connections(port: int) -> int:
     """How many TCP connections the server on *port* has, with those that only the client ended."""
     count = 0

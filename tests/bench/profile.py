@@ -68,7 +68,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Profile one kind of work, and print the shares as a table."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.profile", description=__doc__)
     parser.add_argument("kind", choices=KINDS)
-    kind = parser.parse_args(arguments).kind
+    parser.add_argument("--functions", type=int, default=0, help="so many functions, too")
+    chosen = parser.parse_args(arguments)
+    kind = chosen.kind
     os.sched_setaffinity(0, {machine.cores().load})
     machine.raise_file_limit()
     with (
@@ -92,6 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
         stats: Any = pstats.Stats(str(written))
     print(f"{kind}, {count:,.0f} of them\n")
     print(table(shares(stats.stats), count))
+    if chosen.functions:
+        stats.sort_stats("tottime").print_stats(chosen.functions)
 
 
 def _until_written(path: Path) -> None:

@@ -69,6 +69,10 @@ SHAPES = {
         ),
     ),
     "memory": Shape("Memory per idle connection, subscribed", (Column("rss", "KiB at {size}", 1),)),
+    "crowd": Shape(
+        "5,000 subscribers of one channel, one HTTP publisher in sequence",
+        (_CPU, _RATE, Column("load", "load busy", 2)),
+    ),
     "growth": Shape(
         "One channel of more subscribers", (Column("cpu", "µs CPU per delivery at {size}", 2),)
     ),
@@ -91,6 +95,7 @@ SHAPES = {
             Column("cpu", "µs CPU per delivery, {size} proc.", 2),
             Column("rate", "deliveries/s, {size} proc.", 0),
             Column("per_cpu_second", "per CPU second, {size} proc.", 0),
+            Column("joined", "deliveries per write, {size} proc.", 2),
         ),
     ),
     "trigger": Shape(
