@@ -5,9 +5,11 @@ not fit.  Here is all that we know about the inside of channels-redis 4.3; of an
 nothing is assumed.
 """
 
+import asyncio
 import functools
 import itertools
 import logging
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -28,10 +30,26 @@ LINK_LOST: Final = "its connection is lost"
 
 
 class InMemoryLayer(InMemoryChannelLayer):
-    """The layer in memory of Channels, but for what it does when its reader is behind.
+    """The layer in memory of Channels, for a process that reads all it is sent at one place.
 
-    There ``group_send`` drops the message without a word; here it says so to the sender.
+    There ``group_send`` drops the message without a word when its reader is behind; here it
+    says so to the sender.  There each message is copied, and with each the groups are searched
+    for members that have expired; here who gets a message must not change it, and nobody expires.
     """
+
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        """Send to one channel.
+
+        Raises:
+            ChannelFull: its reader is behind.
+        """
+        queue = self.channels.get(channel)
+        if queue is None:
+            queue = self.channels[channel] = asyncio.Queue(self.get_capacity(channel))
+        try:
+            queue.put_nowait((math.inf, message))
+        except asyncio.QueueFull:
+            raise ChannelFull(channel) from None
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send to every channel of *group*.
@@ -48,6 +66,9 @@ class InMemoryLayer(InMemoryChannelLayer):
         if full:
             count_drops("memory", full)
             raise ChannelFull(f"{full} readers of the layer in memory are behind")
+
+    def _clean_expired(self) -> None:
+        """Nothing: it takes as long as there are groups, and every ``receive`` asks for it."""
 
 
 def comes_from(layer: object, module: str) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import logging
 import re
+import time
 
 import pytest
 from channels.exceptions import ChannelFull
@@ -221,6 +222,33 @@ async def test_the_layer_in_memory_says_what_it_cannot_take():
 
     assert dropped() == before + 1
     assert [await layer.receive("free"), await layer.receive("free")] == [HELLO, HELLO]
+
+
+class NotSearched(dict):
+    """Groups that are looked up, and never gone through."""
+
+    def values(self):
+        raise AssertionError("all groups were gone through")
+
+    items = __iter__ = values
+
+
+async def test_the_layer_in_memory_copies_nothing_and_goes_through_no_groups():
+    layer, message = backends.InMemoryLayer(), {"type": "hello", "list": [1]}
+    await layer.group_add("group", "channel")
+    layer.groups = NotSearched(layer.groups)
+
+    await layer.group_send("group", message)
+
+    assert await layer.receive("channel") is message
+
+
+async def test_the_layer_in_memory_forgets_nothing_however_late_it_is_read(monkeypatch):
+    layer = backends.InMemoryLayer(expiry=0)
+    await layer.send("channel", HELLO)
+    monkeypatch.setattr(time, "time", lambda: 10.0**10)
+
+    assert await layer.receive("channel") == HELLO
 
 
 async def test_nobody_in_a_group_is_no_drop():

@@ -8,7 +8,7 @@ import functools
 import logging
 import time
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import quote, unquote
 
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException, AuthenticationFailed, PermissionDenied
@@ -18,7 +18,7 @@ from realtime import applications, conf
 from realtime.logs import OncePerSecond
 from realtime.protocol.app import App
 from realtime.protocol.errors import SignatureError, StaleTimestamp
-from realtime.protocol.signing import single_parameters, verify_request
+from realtime.protocol.signing import read_query, single_parameters, verify_request
 
 logger = logging.getLogger(__name__)
 logger.addFilter(OncePerSecond())
@@ -54,7 +54,7 @@ class PusherSignature(BaseAuthentication):
             PermissionDenied: the app is disabled.
         """
         body = _read_body(request)
-        query = parse_qsl(request.META.get("QUERY_STRING", ""), keep_blank_values=True)
+        query = read_query(request.META.get("QUERY_STRING", ""))
         try:
             key = single_parameters(query).get("auth_key")
             if not key:

@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 from django.db import DatabaseError, InterfaceError
 from django.urls import Resolver404, resolve
@@ -29,7 +28,7 @@ from realtime.logs import OncePerSecond
 from realtime.protocol.app import App
 from realtime.protocol.errors import RealtimeError
 from realtime.protocol.messages import load_json
-from realtime.protocol.signing import single_parameters, verify_request
+from realtime.protocol.signing import read_query, single_parameters, verify_request
 
 logger = logging.getLogger(__name__)
 logger.addFilter(OncePerSecond())
@@ -85,7 +84,7 @@ async def _understood(scope: Any, body: bytes) -> list[Envelope] | None:
     match = _PATTERN.search(scope["path"])
     view = _view_at(scope["path"])
     try:
-        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        query = read_query(scope["query_string"].decode("latin-1"))
         app = await applications.aby_key(single_parameters(query).get("auth_key", ""))
         if match is None or view is None or app is None or not app.enabled:
             return None

@@ -8,7 +8,6 @@ Source: Pusher docs, "Channels protocol", Connection; the order is ours where no
 
 import re
 from typing import Final
-from urllib.parse import parse_qsl
 
 from realtime.protocol.app import App
 from realtime.protocol.errors import (
@@ -19,6 +18,7 @@ from realtime.protocol.errors import (
     TLSRequired,
     UnsupportedProtocol,
 )
+from realtime.protocol.signing import read_query
 
 _PROTOCOL: Final = re.compile(r"[0-9]{1,3}")
 _VERSION: Final = re.compile(r"([0-9]{1,9})(?:[.+\-][0-9A-Za-z]{1,40}){0,8}")
@@ -35,7 +35,7 @@ def check_handshake(app: App, query_string: str, *, secure: bool, connections: i
     Raises:
         Fatal: one of its subclasses.
     """
-    query = dict(parse_qsl(query_string, keep_blank_values=True))
+    query = dict(read_query(query_string))
     if not app.enabled:
         raise AppDisabled
     if app.tls_only and not secure:

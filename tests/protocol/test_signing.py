@@ -6,6 +6,7 @@ import inspect
 import random
 import re
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import assume, example, given
@@ -322,6 +323,13 @@ def test_a_refusal_quotes_what_was_sent_cut_and_printable():
         CHANNEL_VECTORS["A1"].verify("\0\n\ud800" + "x" * 500, channel="x" * 500)
 
     assert str(refused.value) == f"Invalid key in subscription auth data: '???{'x' * 97}'"
+
+
+@given(st.text("a=&%+;#4[]ä\0", max_size=12))
+@example("auth_key=k&auth_timestamp=1&channels[]=a&channels[]=b")
+@example("a=b=c&=d&&e&f=")
+def test_a_query_string_is_read_as_the_standard_library_reads_it(text):
+    assert signing.read_query(text) == parse_qsl(text, keep_blank_values=True)
 
 
 @given(st.text(st.characters(exclude_categories=())))
