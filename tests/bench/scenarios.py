@@ -165,8 +165,8 @@ def channels(bench: Bench) -> None:
     """One occupied channel, and ten thousand of them beside it."""
     many = bench.plan.channels
     with (
-        bench.lineup("fast-redis", "soketi-redis") as few,
-        bench.lineup("fast-redis", "soketi-redis") as crowded,
+        bench.lineup("fast-redis", "fast-memory", "soketi-redis") as few,
+        bench.lineup("fast-redis", "fast-memory", "soketi-redis") as crowded,
     ):
         for runner in (*few, *crowded):
             groups = [(CHANNEL, SUBSCRIBERS)]
