@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from django.apps import apps
 from django.conf import global_settings
+from websockets.frames import CloseCode
 
 import realtime
 from realtime import checks, conf, consumer, layer_checks, metrics, prometheus, signals, urls
@@ -49,7 +50,7 @@ OTHER_NAMES = {
     # Methods of HTTP.
     *("DELETE", "GET", "PATCH"),
     # Words that are no setting.
-    *("INFO", "SIGINT", "SIGTERM", "SOURCE", "SUBSCRIBE"),
+    *("EVAL", "INFO", "SIGINT", "SIGTERM", "SOURCE", "SUBSCRIBE"),
 }
 """Upper-case names in code spans that neither Django nor this project defines."""
 
@@ -210,7 +211,8 @@ def error_codes():
     numbers = {error.code for error in subclasses(errors.ProtocolError)}
     source = inspect.getsource(connection) + inspect.getsource(consumer)
     numbers |= {int(code) for code in re.findall(r"(?:Close|\.close)\((\d{4}),", source)}
-    return numbers - {None}
+    engine = {CloseCode.PROTOCOL_ERROR.value, CloseCode.INVALID_DATA.value}
+    return (numbers | engine) - {None}
 
 
 def refusals():

@@ -73,7 +73,24 @@ def test_the_badge_has_the_days_of_all_rows():
 
     data = report.merged(data, [result("A2")], {"Date": "1 December 2026"})
 
-    assert report.badge(data).endswith("held on 28 November 2026 and 1 December 2026.")
+    assert "held on 28 November 2026 and 1 December 2026," in report.badge(data)
+
+
+def test_the_badge_tells_how_many_of_those_that_held_have_a_corrected_figure():
+    rows = [result("A1"), result("A5"), dataclasses.replace(result("A6"), verdict="missed")]
+
+    badge = report.badge(report.merged(EMPTY, rows, {"Date": "28 November 2026"}))
+
+    assert badge.startswith("2 of 3 rows")
+    assert ", 1 of them to a figure that was corrected" in badge
+
+
+def test_earlier_runs_name_their_commits():
+    data = EMPTY
+    for commit in ("1234567", "89abcde"):
+        data = report.merged(data, [result("A1")], {"Date": "1 December 2026", "Commit": commit})
+
+    assert "| A1 | held 89abcde, held 1234567 |" in report.page(data)
 
 
 def test_a_readme_without_marks_stays_as_it_is():

@@ -47,7 +47,8 @@ AUTHORIZATION = 2
 @row(
     "H3",
     inject="each limit of the settings, lowered, tried at the limit and one over it",
-    hold="accepted at the limit, refused above it; no limit without such a test",
+    hold="accepted at the limit, refused above it; no limit without such a test, and no other"
+    " number of the settings without a test that changes it",
     limit=60,
     short=True,
 )
