@@ -135,7 +135,9 @@ class Bench:
             suffix: of the names of the figures, where a scenario has several of a kind.
         """
         wanted = {"channel": CHANNEL, "receivers": SUBSCRIBERS, "seconds": self.plan.seconds}
+        writes = runner.writes()
         seen = runner.measure("publish", **{**wanted, **arguments})
+        writes = runner.writes() - writes
         if seen["lost"]:
             self.results.warn(f"{runner.name} lost {seen['lost']:.0f} deliveries in {scenario}")
         self.look_at_load(runner, seen, scenario)
@@ -153,6 +155,8 @@ class Bench:
         }
         if not runner.bus:
             del figures["bus_cpu"], figures["messages"]
+        if runner.contestant.joins:
+            figures["joined"] = deliveries / max(1, writes)
         figures = {f"{name}{suffix}": value for name, value in figures.items()}
         self.results.add(scenario, runner.name, figures)
         return seen

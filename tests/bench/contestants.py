@@ -99,6 +99,11 @@ class Contestant:
     pusher: bool = True
     ours: bool = False
 
+    @property
+    def joins(self) -> bool:
+        """Whether it is this server on our classes for uvicorn, which joins events in a write."""
+        return self.ours and self.command == _FAST
+
 
 @dataclass
 class Running:

@@ -31,6 +31,7 @@ class Shape:
 
 
 _CPU = Column("cpu", "µs CPU per delivery", 2, compared=True)
+_JOINED = Column("joined", "deliveries per write", 2)
 _RATE = Column("rate", "deliveries/s", 0)
 _LATENCY = (Column("p50", "p50 ms", 2), Column("p95", "p95 ms", 2), Column("p99", "p99 ms", 2))
 _REDIS = (
@@ -42,14 +43,15 @@ _BUSY = (Column("cpu_share", "server busy", 2), Column("load", "load busy", 2))
 SHAPES = {
     "fan-out": Shape(
         "500 subscribers, one HTTP publisher in sequence",
-        (_CPU, _RATE, *_LATENCY, *_REDIS, *_BUSY),
+        (_CPU, _JOINED, _RATE, *_LATENCY, *_REDIS, *_BUSY),
     ),
     "sixteen": Shape(
-        "500 subscribers, 16 HTTP publishers", (_CPU, _RATE, *_LATENCY, *_REDIS, *_BUSY)
+        "500 subscribers, 16 HTTP publishers",
+        (_CPU, _JOINED, _RATE, *_LATENCY, *_REDIS, *_BUSY),
     ),
     "half-rate": Shape(
         "500 subscribers, half of the deliveries per second that soketi with Redis reaches",
-        (*_LATENCY, _RATE, _CPU, *_BUSY),
+        (*_LATENCY, _RATE, _CPU, _JOINED, *_BUSY),
     ),
     "lone": Shape("500 subscribers, ten events a second, each alone", (*_LATENCY, _CPU, *_BUSY)),
     "publish": Shape(
@@ -71,10 +73,14 @@ SHAPES = {
     "memory": Shape("Memory per idle connection, subscribed", (Column("rss", "KiB at {size}", 1),)),
     "crowd": Shape(
         "5,000 subscribers of one channel, one HTTP publisher in sequence",
-        (_CPU, _RATE, Column("load", "load busy", 2)),
+        (_CPU, _JOINED, _RATE, Column("load", "load busy", 2)),
     ),
     "growth": Shape(
-        "One channel of more subscribers", (Column("cpu", "µs CPU per delivery at {size}", 2),)
+        "One channel of more subscribers",
+        (
+            Column("cpu", "µs CPU per delivery at {size}", 2),
+            Column("joined", "deliveries per write at {size}", 2),
+        ),
     ),
     "channels": Shape(
         "500 subscribers of one channel, with so many channels occupied",

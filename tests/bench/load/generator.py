@@ -164,6 +164,7 @@ class Generator:
         publishers: int = 1,
         rate: float = 0,
         size: int = 100,
+        window: int = 0,
     ) -> dict[str, float]:
         """Publish for a while, and wait until everything has arrived.
 
@@ -171,6 +172,7 @@ class Generator:
             receivers: how many connections get each event.
             publishers: how many do so beside each other, each one event after the other.
             rate: events per second; then nobody waits for an answer before the next is sent.
+            window: how many may be under way; else fewer where many connections get each.
 
         Returns:
             ``seconds`` until the last receipt; ``events`` and ``deliveries``; ``lost``, those
@@ -183,7 +185,7 @@ class Generator:
         wanted = PACED_CLIENTS if rate else publishers
         while len(self._clients) < wanted:
             self._clients.append(Client(next(ports)))
-        window = max(2, min(WINDOW, WINDOW_DELIVERIES // max(1, receivers)))
+        window = window or max(2, min(WINDOW, WINDOW_DELIVERIES // max(1, receivers)))
         opened = self._opened()
         meter = Meter()
         end = time.perf_counter() + seconds
