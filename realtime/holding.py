@@ -24,7 +24,7 @@ Held = tuple[Envelope, Frame]
 class Holding:
     """The sockets of one channel that wait, in the order in which they began, and what came."""
 
-    __slots__ = ("_chars", "_events", "_forgotten", "_waiting")
+    __slots__ = ("_chars", "_events", "_forgotten", "_missed", "_waiting")
 
     def __init__(self) -> None:
         self._waiting: dict[str, tuple[Socket, int, int]] = {}
@@ -34,6 +34,8 @@ class Holding:
         """How many events came before those."""
         self._chars = 0
         """Of all events that ever came."""
+        self._missed: tuple[tuple[int, int], list[Held], bool] | None = None
+        """What one of a crowd missed: from where to where, and whether it is not for everybody."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -47,14 +49,26 @@ class Holding:
         self._waiting[socket.socket_id] = (socket, self._came, self._chars)
 
     def take(self, socket_id: str) -> list[Held]:
-        """A socket waits no longer; what it has to get, unless it missed too much."""
+        """A socket waits no longer; what it has to get, unless it missed too much.
+
+        The same list for all of a crowd, which must not be changed.
+        """
         entry = self._waiting.pop(socket_id, None)
         if entry is None:
             return []
-        _, start, _ = entry
-        missed = self._events[start - self._forgotten :]
+        missed, with_exceptions = self._since(entry[1])
         self._forget()
+        if not with_exceptions:
+            return missed
         return [held for held in missed if held[0].except_socket_id != socket_id]
+
+    def _since(self, start: int) -> tuple[list[Held], bool]:
+        span = start, self._came
+        if self._missed is None or self._missed[0] != span:
+            missed = self._events[start - self._forgotten :]
+            excepted = any(event.except_socket_id is not None for event, _ in missed)
+            self._missed = span, missed, excepted
+        return self._missed[1:]
 
     def drop(self, socket_id: str) -> None:
         """A socket does not want to come in any more."""
@@ -83,6 +97,8 @@ class Holding:
 
     def _forget(self) -> None:
         """Forget what nobody waits for, but not one by one."""
+        if not self._waiting:
+            self._missed = None
         first = next((start for _, start, _ in self._waiting.values()), self._came)
         done = first - self._forgotten
         if 2 * done >= len(self._events):

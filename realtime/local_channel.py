@@ -15,7 +15,17 @@ from realtime.sockets import Socket
 class LocalChannel:
     """Sockets, those that wait for their success frame, and what they have heard."""
 
-    __slots__ = ("_given", "attendance", "failures", "group", "held", "joined", "lock", "sockets")
+    __slots__ = (
+        "_crowd",
+        "_given",
+        "attendance",
+        "failures",
+        "group",
+        "held",
+        "joined",
+        "lock",
+        "sockets",
+    )
 
     def __init__(self, group: str) -> None:
         self.group = group
@@ -29,6 +39,8 @@ class LocalChannel:
         """Sockets whose success frame is not out yet, and what they are to get after it."""
         self.attendance: Attendance | None = None
         """What the sockets of a presence channel know of its members."""
+        self._crowd: tuple[list[Held], list[Announcement], list[Held]] | None = None
+        """What all of a crowd missed, and of that the news of members, and the rest."""
         self._given: dict[str, int] = {}
         """Sockets that got an event from the cache which may still come by here."""
 
@@ -61,6 +73,7 @@ class LocalChannel:
         """Deliver nothing more to *socket*."""
         self.sockets.pop(socket.socket_id, None)
         self.held.drop(socket.socket_id)
+        self._crowd = None
         self._given.pop(socket.socket_id, None)
         if self.attendance is not None:
             self.attendance.dismiss(socket.socket_id)
@@ -123,10 +136,15 @@ class LocalChannel:
         """What of *held* tells a socket with that list of members something new."""
         if self.attendance is None:
             self.attendance = Attendance()
-        news = [event.announcement for event, _ in held if event.announcement is not None]
+        if self._crowd is None or self._crowd[0] is not held:
+            news = [event.announcement for event, _ in held if event.announcement is not None]
+            self._crowd = held, news, [item for item in held if item[0].announcement is None]
+        _, news, others = self._crowd
+        if not self.held:
+            self._crowd = None
         heard = self.attendance.admit(socket.socket_id, listed, news, first=not self.sockets)
         if not any(heard):  # as for all of a crowd that came at once
-            return [item for item in held if item[0].announcement is None]
+            return others
         wanted = iter(heard)
         return [
             part

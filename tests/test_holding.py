@@ -105,6 +105,20 @@ async def test_all_get_the_same_frame(holding):
     assert one is other
 
 
+async def test_a_crowd_that_missed_the_same_shares_one_list_until_more_comes(holding):
+    for number in range(4):
+        wait(holding, f"1.{number}")
+    holding.note(*held("a"))
+    first, second = holding.take("1.0"), holding.take("1.1")
+    holding.note(*held("b"))
+    third, fourth = holding.take("1.2"), holding.take("1.3")
+
+    assert first is second
+    assert third is fourth
+    assert [event.text for event, _ in first] == ["a"]
+    assert [event.text for event, _ in third] == ["a", "b"]
+
+
 async def test_a_crowd_that_never_ends_keeps_no_more_than_what_somebody_waits_for(holding):
     wait(holding, "1.0")
     for number in range(1, 1_000):

@@ -7,7 +7,7 @@ apart from those that were given a list newer or older than it.
 Pure: knows no sockets, only their ids.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
@@ -106,7 +106,7 @@ class Attendance:
         self._shared = View()
         self._agreed: View | None = None
         """A list that told what all were told, nothing more and nothing less."""
-        self._asked: tuple[View, list[Announcement], bool] | None = None
+        self._asked: tuple[View, Sequence[Announcement], bool] | None = None
         """A list, news, and whether the list lacked any of it."""
         self._parties: list[_Party] = []
         self._party_of: dict[str, _Party] = {}
@@ -115,7 +115,7 @@ class Attendance:
         self,
         socket_id: str,
         listed: View,
-        held: Iterable[Announcement],
+        held: Sequence[Announcement],
         *,
         first: bool,
     ) -> list[Heard]:
@@ -123,24 +123,23 @@ class Attendance:
 
         Args:
             listed: the list, and who had just gone when it was made; not to be changed after.
-            held: the news that came while it waited for the list, in order.
+            held: the news that came while it waited for the list, in order; not to be changed.
             first: whether nobody else is here, so that its view is the one to share.
 
         Returns:
-            for each of *held*, what it means to the socket.
+            for each of *held*, what it means to the socket; nothing where none means anything.
         """
-        news = list(held)
-        if not first and self._is_known(listed) and not self._lacks_any(listed, news):
+        if not first and self._is_known(listed) and not self._lacks_any(listed, held):
             # One of a crowd that came with one commit.  What was heard since it would be held.
             if party := self._party_with(listed):
                 self._enter(party, socket_id)
-            return [Heard.NOTHING] * len(news)
+            return []
         # Late news of how somebody came who has gone since is worth nothing to this socket.
         departed = dict(self._shared.departed)
         for user_id, version in listed.departed.items():
             departed[user_id] = max(version, departed.get(user_id, 0))
         own = View(dict(listed.present), departed)
-        wanted = [own.hear(item) for item in news]
+        wanted = [own.hear(item) for item in held]
         if first:
             self._shared = own
             self._agreed = None
@@ -197,9 +196,13 @@ class Attendance:
                     self._join_the_others(party)
         return wanted, own
 
-    def _lacks_any(self, listed: View, news: list[Announcement]) -> bool:
+    def _lacks_any(self, listed: View, news: Sequence[Announcement]) -> bool:
         """Whether *listed* lacks any of *news*; each of a crowd that waited together asks this."""
-        if self._asked is None or self._asked[0] is not listed or self._asked[1] != news:
+        if (
+            self._asked is None
+            or self._asked[0] is not listed
+            or (self._asked[1] is not news and self._asked[1] != news)
+        ):
             self._asked = listed, news, any(map(listed.lacks, news))
         return self._asked[2]
 
