@@ -23,6 +23,10 @@ class Plan:
 
     rounds: int = 5
     seconds: float = 2.0
+    warm_seconds: float = 6.0
+    """Of publishing before anything counts: V8 goes on to compile for several seconds."""
+    warm_visits: int = 6
+    """The same for connections, in times ``connects``."""
     levels: tuple[int, ...] = (1_000, 5_000, 9_000)
     """Idle connections whose memory is measured."""
     growth: tuple[int, ...] = (500, 5_000, 9_000)
@@ -54,6 +58,8 @@ WHOLE = Plan()
 QUICK = Plan(
     rounds=2,
     seconds=0.5,
+    warm_seconds=0.125,
+    warm_visits=1,
     levels=(1_000,),
     growth=(500, 2_000),
     crowd=0,
@@ -115,8 +121,8 @@ class Bench:
                 self._kept_at[id(runner)] = time.monotonic()
 
     def warm(self, runner: Running, channel: str = CHANNEL, receivers: int = SUBSCRIBERS) -> None:
-        """Publish for a moment before anything is measured."""
-        seconds = self.plan.seconds / 4
+        """Publish for a while before anything is measured."""
+        seconds = self.plan.warm_seconds
         runner.load.call("publish", channel=channel, receivers=receivers, seconds=seconds)
 
     def look_at_load(self, runner: Running, seen: Mapping[str, float], scenario: str) -> None:

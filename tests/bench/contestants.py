@@ -123,6 +123,10 @@ class Running:
         """Seconds of CPU that its processes have taken; without Redis."""
         return sum(machine.cpu_seconds(pid) for pid, _ in self.processes)
 
+    def loop_cpu(self) -> float:
+        """Seconds of CPU of their main threads, which run the event loops in ours."""
+        return sum(machine.main_thread_seconds(pid) for pid, _ in self.processes)
+
     def rss(self) -> int:
         """Bytes in memory of its processes."""
         return sum(machine.rss(pid) for pid, _ in self.processes)

@@ -70,6 +70,11 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | _CPU_CLOCK)
 
 
+def main_thread_seconds(pid: int) -> float:
+    """CPU time of the first thread of a process since its start."""
+    return int(Path("/proc", str(pid), "task", str(pid), "schedstat").read_text().split()[0]) / 1e9
+
+
 def rss(pid: int) -> int:
     """Bytes of a process in memory."""
     return int(Path("/proc", str(pid), "statm").read_text().split()[1]) * _PAGE

@@ -2,14 +2,16 @@
 
 Read the shares: the times are under the profiler, several times what they are without.  It counts
 every call, so code with many small functions looks dearer than it is, and what is written in C
-cheaper.  Work in other threads, such as that of the database,
-is not in it.
+cheaper.  Work in other threads is not in it, but for ``rows``, which is the work of the thread that
+writes presence.
 """
 
 import argparse
 import os
 import pstats
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -19,8 +21,8 @@ from typing import Any, Final
 
 from tests import services
 from tests.bench import machine
-from tests.bench.bench import QUICK, Bench
-from tests.bench.contestants import Place, Running, site_environment
+from tests.bench.bench import CHANNEL, QUICK, SUBSCRIBERS, Bench
+from tests.bench.contestants import CONTESTANTS, Place, Running, running, site_environment
 from tests.bench.settings import PROFILE
 from tests.e2e import sites
 
@@ -33,6 +35,7 @@ SHARES: Final = (
     ("msgpack/", "channels-redis"),
     ("uvicorn/", "uvicorn and httptools"),  # which has a directory named websockets
     ("websockets/", "websockets"),
+    ("psycopg/", "psycopg"),
     ("django/", "Django"),
     ("asgiref/", "Django"),
     ("channels/", "Channels"),
@@ -55,20 +58,38 @@ def connect(runner: Running) -> float:
     return 1_000
 
 
+def fan_out(runner: Running) -> float:
+    """Four publishers of events for all who are connected; how many deliveries."""
+    receivers = runner.load.call("keep")["open"]
+    wanted = {"receivers": receivers, "seconds": 3, "publishers": 4, "window": 32}
+    seen = runner.load.call("publish", channel=CHANNEL, **wanted)
+    return float(seen["deliveries"])
+
+
 def presence(runner: Running) -> float:
     """Members who join one channel at once; how many."""
     runner.load.call("join", channel="presence-room")
     return 1_000
 
 
-KINDS: Final = {"publish": publish, "connect": connect, "presence": presence}
+KINDS: Final = {
+    "publish": publish,
+    "connect": connect,
+    "fan-out": fan_out,
+    "presence": presence,
+}
+ROWS: Final = "rows"
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Profile one kind of work, and print the shares as a table."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.profile", description=__doc__)
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=[*KINDS, ROWS])
     parser.add_argument("--functions", type=int, default=0, help="so many functions, too")
+    parser.add_argument("--subscribers", type=int, default=SUBSCRIBERS, help="of fan-out")
+    parser.add_argument(
+        "--processes", type=int, default=1, help="of fan-out; the first is profiled"
+    )
     chosen = parser.parse_args(arguments)
     kind = chosen.kind
     os.sched_setaffinity(0, {machine.cores().load})
@@ -80,22 +101,45 @@ def main(arguments: list[str] | None = None) -> None:
         bench = Bench(QUICK, Place(Path(home)))
         sites.manage(site_environment(DATABASE_URL=url), "migrate", "--verbosity", "0")
         written = Path(home, "profile")
-        with bench.lineup("fast-redis", DATABASE_URL=url, **{PROFILE: str(written)}) as [runner]:
-            if kind != "connect":
-                groups = [("alone", 1)] if kind == "publish" else []
-                runner.load.call("connect", count=1_000, groups=groups)
-            if kind == "publish":
-                publish(runner)  # warm
-            [(pid, _)] = runner.processes
-            os.kill(pid, signal.SIGUSR1)
-            count = KINDS[kind](runner)
-            os.kill(pid, signal.SIGUSR2)
+        if kind == ROWS:
+            count = _rows(url, written)
+        else:
+            options = {"DATABASE_URL": url, PROFILE: str(written)}
+            processes = chosen.processes if kind == "fan-out" else 1
+            ours = CONTESTANTS["fast-redis"]
+            with running(ours, bench.place, processes=processes, **options) as runner:
+                count = _profiled(runner, kind, chosen.subscribers)
             _until_written(written)
         stats: Any = pstats.Stats(str(written))
     print(f"{kind}, {count:,.0f} of them\n")
     print(table(shares(stats.stats), count))
     if chosen.functions:
         stats.sort_stats("tottime").print_stats(chosen.functions)
+
+
+def _profiled(runner: Running, kind: str, subscribers: int) -> float:
+    """Do the work while the first process is profiled; how much it was."""
+    if kind != "connect":
+        groups = {"publish": [("alone", 1)], "fan-out": [(CHANNEL, subscribers)]}.get(kind, [])
+        count = subscribers if kind == "fan-out" else 1_000
+        runner.load.call("connect", count=count, groups=groups)
+    if kind in ("publish", "fan-out"):
+        KINDS[kind](runner)  # warm
+    pid, _ = runner.processes[0]
+    os.kill(pid, signal.SIGUSR1)
+    done = KINDS[kind](runner)
+    os.kill(pid, signal.SIGUSR2)
+    return done
+
+
+def _rows(url: str, written: Path) -> float:
+    """Profile what the writing thread does for joins; how many."""
+    command = [sys.executable, "-m", "tests.bench.rows_probe", str(written)]
+    environment = site_environment(DATABASE_URL=url)
+    done = subprocess.run(
+        command, env=environment, cwd=sites.ROOT, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return float(done.stdout)
 
 
 def _until_written(path: Path) -> None:
@@ -132,7 +176,8 @@ def table(found: Counter[str], count: float) -> str:
     total = found.total()
     lines = ["| Part | µs each | share |", "| --- | ---: | ---: |"]
     for name, seconds in found.most_common():
-        lines.append(f"| {name} | {seconds / count * 1e6:,.0f} | {seconds / total:.0%} |")
+        each = seconds / count * 1e6
+        lines.append(f"| {name} | {each:,.{2 if each < 10 else 0}f} | {seconds / total:.0%} |")
     return "\n".join(lines)
 
 

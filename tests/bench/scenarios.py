@@ -91,7 +91,8 @@ def connect(bench: Bench) -> None:
     count = bench.plan.connects
     with bench.lineup(*names, *others) as runners:
         for runner in runners:
-            _visit(runner, count)  # warm
+            for _ in range(bench.plan.warm_visits):
+                _visit(runner, count)
         for runner in bench.turns(runners):
             seen = _visit(runner, count)
             bench.look_at_load(runner, seen, "connect")
@@ -202,6 +203,7 @@ def presence(bench: Bench) -> None:
         for runner in runners:
             runner.load.call("connect", count=count)
         for number, runner in enumerate(bench.turns(runners)):
+            loop = runner.loop_cpu()
             seen = runner.measure("join", channel=f"presence-{number}")
             bench.look_at_load(runner, seen, "presence")
             figures = {
@@ -210,6 +212,8 @@ def presence(bench: Bench) -> None:
                 "announced": seen["announced"] / count,
                 "load": seen["busy"],
             }
+            if runner.contestant.ours:
+                figures["loop"] = (runner.loop_cpu() - loop) / count * 1e6
             bench.results.add("presence", runner.name, figures)
             runner.rest(PATIENCE)
 

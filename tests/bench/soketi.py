@@ -81,6 +81,7 @@ def serving(app: sites.App, log: Path, redis_port: int | None) -> Iterator[tuple
         "HOST": "127.0.0.1",
         "PORT": str(port),
         # It would announce itself to the network every half second.
+        "CLUSTER_HOST": "127.0.0.1",
         "CLUSTER_UNICAST_ADDRESSES": "127.0.0.1",
         "CLUSTER_PORT": str(cluster),
         "DEFAULT_APP_ID": app.id,

@@ -91,6 +91,7 @@ SHAPES = {
         (
             Column("joins", "joins/s", 0),
             Column("cpu", "µs CPU per join, with its announcements", 0, compared=True),
+            Column("loop", "of these, the event loop: µs", 0),
             Column("announced", "announcements each", 0),
             Column("load", "load busy", 2),
         ),
