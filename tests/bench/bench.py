@@ -44,7 +44,7 @@ class Plan:
     )
     """Contestants whose memory is measured."""
     all_forms: bool = True
-    """Whether Daphne runs with Redis as well."""
+    """Whether Daphne runs with Redis as well, and the layer in memory with many channels."""
 
     def describe(self) -> str:
         """How it is measured, in a sentence."""

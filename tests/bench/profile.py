@@ -90,6 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--processes", type=int, default=1, help="of fan-out; the first is profiled"
     )
+    parser.add_argument("--plain", action="store_true", help="on plain uvicorn")
     chosen = parser.parse_args(arguments)
     kind = chosen.kind
     os.sched_setaffinity(0, {machine.cores().load})
@@ -106,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             options = {"DATABASE_URL": url, PROFILE: str(written)}
             processes = chosen.processes if kind == "fan-out" else 1
-            ours = CONTESTANTS["fast-redis"]
+            ours = CONTESTANTS["portable-redis" if chosen.plain else "fast-redis"]
             with running(ours, bench.place, processes=processes, **options) as runner:
                 count = _profiled(runner, kind, chosen.subscribers)
             _until_written(written)

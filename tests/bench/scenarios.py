@@ -64,7 +64,8 @@ def _at_half_rate(bench: Bench, runners: Sequence[Running]) -> None:
         bench.leave_out("half-rate", "there is no soketi whose rate could be halved")
         return
     rate = max(rates) / SUBSCRIBERS / 2
-    for _ in range(2):  # the slowest one of a hundred varies more than anything else here
+    # The slowest one of a hundred varies more than anything else here.
+    for _ in range(2 if bench.plan.all_forms else 1):
         for runner in bench.turns(runners):
             bench.fan_out("half-rate", runner, rate=rate, seconds=2 * bench.plan.seconds)
 
@@ -172,10 +173,8 @@ def crowd(bench: Bench) -> None:
 def channels(bench: Bench) -> None:
     """One occupied channel, and ten thousand of them beside it."""
     many = bench.plan.channels
-    with (
-        bench.lineup("fast-redis", "fast-memory", "soketi-redis") as few,
-        bench.lineup("fast-redis", "fast-memory", "soketi-redis") as crowded,
-    ):
+    names = ["fast-redis", "soketi-redis", *(["fast-memory"] if bench.plan.all_forms else [])]
+    with bench.lineup(*names) as few, bench.lineup(*names) as crowded:
         for runner in (*few, *crowded):
             groups = [(CHANNEL, SUBSCRIBERS)]
             runner.load.call("connect", count=SUBSCRIBERS, groups=groups)
