@@ -44,7 +44,8 @@ class Plan:
     )
     """Contestants whose memory is measured."""
     all_forms: bool = True
-    """Whether Daphne runs with Redis as well, and the layer in memory with many channels."""
+    """Whether Daphne runs with Redis as well, the layer in memory with many channels, and presence
+    in all forms."""
 
     def describe(self) -> str:
         """How it is measured, in a sentence."""

@@ -197,8 +197,13 @@ def presence(bench: Bench) -> None:
             bench.leave_out("presence", str(why))
             return
         sites.manage(site_environment(DATABASE_URL=url), "migrate", "--verbosity", "0")
-        ours = stack.enter_context(bench.lineup("fast-redis", DATABASE_URL=url))
-        runners = [*ours, *stack.enter_context(bench.lineup("soketi-redis"))]
+        forms, others = ["fast-redis"], ["soketi-redis"]
+        if bench.plan.all_forms:
+            forms += ["fast-memory", "portable-redis", "portable-memory"]
+            forms += ["daphne-redis", "daphne-memory"]
+            others += ["soketi-memory"]
+        ours = stack.enter_context(bench.lineup(*forms, DATABASE_URL=url))
+        runners = [*ours, *stack.enter_context(bench.lineup(*others))]
         for runner in runners:
             runner.load.call("connect", count=count)
         for number, runner in enumerate(bench.turns(runners)):
