@@ -119,14 +119,28 @@ def _answers(server: Server) -> bool:
     return True
 
 
+WRITTEN_BY_RUNS = ("README.md", "docs/explanation/reliability.*", "docs/explanation/performance.*")
+
+
 def commit() -> str:
-    """What is checked out, and whether that is all; ``none`` outside of a repository."""
-    words = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    """What is checked out, and whether that is all; ``none`` outside of a repository.
+
+    Pages that runs write are no change of what is measured.
+    """
+    unwritten = [f":(exclude){path}" for path in WRITTEN_BY_RUNS]
+    name = _git("rev-parse", "--short=7", "HEAD")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *unwritten)
+    return f"{name or 'none'}{'-dirty' if changed else ''}"
+
+
+def _git(*words: str) -> str:
     try:
-        said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+        done = subprocess.run(
+            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        )
     except OSError:
-        said = ""
-    return said.strip() or "none"
+        return ""
+    return done.stdout.strip()
 
 
 def environment(**changes: str) -> dict[str, str]:
