@@ -20,8 +20,8 @@
     realtime.W007  each process has last events of its own for cache channels
     realtime.W008  redis-py sends on connections that Redis has closed
 
-Each has a section in ``docs/reference/checks.md``.  Those about the channel layer are in
-``layer_checks``.
+Each has a section in ``docs/reference/checks.md``.  ``E005``, ``E006``, ``W002`` and ``W008``
+are in ``layer_checks``.
 """
 
 import importlib.util
@@ -46,6 +46,7 @@ CACHES_OF_ONE_PROCESS: Final = (
     "django.core.cache.backends.locmem.LocMemCache",
     "django.core.cache.backends.dummy.DummyCache",
 )
+
 DOCS: Final = "See docs/reference/checks.md."
 
 

@@ -44,8 +44,7 @@ class Plan:
     )
     """Contestants whose memory is measured."""
     all_forms: bool = True
-    """Whether Daphne runs with Redis as well, the layer in memory with many channels, and presence
-    in all forms."""
+    """Whether forms and rounds that take long are measured, too."""
 
     def describe(self) -> str:
         """How it is measured, in a sentence."""

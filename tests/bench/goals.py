@@ -72,36 +72,27 @@ def _two_workers(results: Results) -> float | None:
     return 2 * per_second if per_second else None
 
 
+def _per_delivery(scenario: str, soketi: str, limit: str, plain: str) -> tuple[Goal, ...]:
+    """The three goals of a delivery, under these titles."""
+    return (
+        Goal(soketi, 0.65, _ratio(scenario, "fast-redis", "soketi-redis", "cpu")),
+        Goal(limit, 1.35, _ratio(scenario, "fast-redis", "limit", "cpu")),
+        Goal(plain, 1.25, _ratio(scenario, "portable-redis", "soketi-redis", "cpu")),
+    )
+
+
 GOALS = (
-    Goal(
+    *_per_delivery(
+        "fan-out",
         "CPU per delivery, Redis, against soketi with Redis",
-        0.65,
-        _ratio("fan-out", "fast-redis", "soketi-redis", "cpu"),
-    ),
-    Goal(
         "the same against the limit of one call each",
-        1.35,
-        _ratio("fan-out", "fast-redis", "limit", "cpu"),
-    ),
-    Goal(
         "the same on plain uvicorn, against soketi with Redis",
-        1.25,
-        _ratio("fan-out", "portable-redis", "soketi-redis", "cpu"),
     ),
-    Goal(
+    *_per_delivery(
+        "crowd",
         "5,000 subscribers: CPU per delivery, against soketi with Redis",
-        0.65,
-        _ratio("crowd", "fast-redis", "soketi-redis", "cpu"),
-    ),
-    Goal(
         "5,000 subscribers: the same against the limit",
-        1.35,
-        _ratio("crowd", "fast-redis", "limit", "cpu"),
-    ),
-    Goal(
         "5,000 subscribers: the same on plain uvicorn, against soketi",
-        1.25,
-        _ratio("crowd", "portable-redis", "soketi-redis", "cpu"),
     ),
     Goal(
         "CPU per delivery of plain Channels (pub/sub layer) against ours",

@@ -21,8 +21,9 @@ from typing import Any, Final
 
 from tests import services
 from tests.bench import machine
-from tests.bench.bench import CHANNEL, QUICK, SUBSCRIBERS, Bench
+from tests.bench.bench import CHANNEL, SUBSCRIBERS
 from tests.bench.contestants import CONTESTANTS, Place, Running, running, site_environment
+from tests.bench.load.generator import WINDOW
 from tests.bench.settings import PROFILE
 from tests.e2e import sites
 
@@ -61,7 +62,7 @@ def connect(runner: Running) -> float:
 def fan_out(runner: Running) -> float:
     """Four publishers of events for all who are connected; how many deliveries."""
     receivers = runner.load.call("keep")["open"]
-    wanted = {"receivers": receivers, "seconds": 3, "publishers": 4, "window": 32}
+    wanted = {"receivers": receivers, "seconds": 3, "publishers": 4, "window": WINDOW}
     seen = runner.load.call("publish", channel=CHANNEL, **wanted)
     return float(seen["deliveries"])
 
@@ -99,7 +100,6 @@ def main(arguments: list[str] | None = None) -> None:
         tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as home,
         services.postgres() as url,
     ):
-        bench = Bench(QUICK, Place(Path(home)))
         sites.manage(site_environment(DATABASE_URL=url), "migrate", "--verbosity", "0")
         written = Path(home, "profile")
         if kind == ROWS:
@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
             options = {"DATABASE_URL": url, PROFILE: str(written)}
             processes = chosen.processes if kind == "fan-out" else 1
             ours = CONTESTANTS["portable-redis" if chosen.plain else "fast-redis"]
-            with running(ours, bench.place, processes=processes, **options) as runner:
+            with running(ours, Place(Path(home)), processes=processes, **options) as runner:
                 count = _profiled(runner, kind, chosen.subscribers)
             _until_written(written)
         stats: Any = pstats.Stats(str(written))

@@ -13,14 +13,12 @@ from tests.bench.bench import CHANNEL, SUBSCRIBERS, Bench
 from tests.bench.bus import bus
 from tests.bench.contestants import CONTESTANTS, Running, running, site_environment
 from tests.bench.driver import LoadFailed
+from tests.bench.load.generator import WINDOW
 from tests.e2e import sites
 
 SAMPLED = 20
 """Subscribers that look when an event was published."""
 PATIENCE = 30.0
-
-WINDOW = 32
-"""Events that are under way in a comparison of sizes."""
 
 LONE_PER_SECOND = 10
 """Events so far apart that each has reached everybody before the next comes."""
