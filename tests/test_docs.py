@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from django.apps import apps
 from django.conf import global_settings
-from websockets.frames import CloseCode
 
 import realtime
 from realtime import checks, conf, consumer, layer_checks, metrics, prometheus, signals, urls
 from realtime.api import moderation_views
 from realtime.protocol import connection, errors
 from realtime.protocol.app import Limits
+from tests.chaos import scanners
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -209,10 +209,8 @@ def test_python_examples_can_be_read_and_settings_in_them_are_valid(name):
 
 def error_codes():
     numbers = {error.code for error in subclasses(errors.ProtocolError)}
-    source = inspect.getsource(connection) + inspect.getsource(consumer)
-    numbers |= {int(code) for code in re.findall(r"(?:Close|\.close)\((\d{4}),", source)}
-    engine = {CloseCode.PROTOCOL_ERROR.value, CloseCode.INVALID_DATA.value}
-    return (numbers | engine) - {None}
+    numbers |= scanners.produced_codes(map(inspect.getsource, (connection, consumer)))
+    return numbers - {None}
 
 
 def refusals():

@@ -5,8 +5,11 @@ import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from websockets.frames import CloseCode
+
 Source = tuple[Path, ast.Module]
 
+_CLOSE = re.compile(r"(?:Close|\.close)\((\d{4}),")
 _ENDLESS_ITERATORS = {"count", "cycle", "repeat", "listen"}
 
 
@@ -19,6 +22,12 @@ def sources(home: Path) -> list[Source]:
 def documented_codes(page: str) -> set[int]:
     """The codes that tables of *page* explain, one per line."""
     return {int(code) for code in re.findall(r"^\| (\d{4}) \|", page, re.MULTILINE)}
+
+
+def produced_codes(sources: Iterable[str]) -> set[int]:
+    """The codes with which *sources* close connections, and those that the engine says itself."""
+    found = {int(code) for text in sources for code in _CLOSE.findall(text)}
+    return found | {CloseCode.PROTOCOL_ERROR.value, CloseCode.INVALID_DATA.value}
 
 
 def expected_codes(trees: Iterable[Source]) -> set[int]:

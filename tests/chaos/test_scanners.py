@@ -18,6 +18,12 @@ def test_codes_are_read_from_tables_only():
     assert scanners.documented_codes(page) == {4001}
 
 
+def test_codes_are_those_of_the_package_and_of_the_engine():
+    texts = ["return [Close(1003, 'no')]", "socket.close(4100, why)", "open(4001, 4002)"]
+
+    assert scanners.produced_codes(texts) == {1003, 4100, 1002, 1007}
+
+
 @pytest.mark.parametrize(
     "text",
     [

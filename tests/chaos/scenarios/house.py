@@ -9,8 +9,6 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from websockets.frames import CloseCode
-
 from realtime.protocol import connection, errors
 from tests import services
 from tests.chaos import report, scanners
@@ -113,11 +111,7 @@ def _produced_codes() -> set[int]:
         if isinstance(item, type) and issubclass(item, errors.ProtocolError) and item.code
     }
     sources = [Path(connection.__file__), PACKAGE / "consumer.py"]
-    for path in sources:
-        found = re.findall(r"(?:Close|\.close)\((\d{4}),", path.read_text())
-        codes |= {int(code) for code in found}
-    # Those that the engine of the server says by itself.
-    return codes | {CloseCode.PROTOCOL_ERROR.value, CloseCode.INVALID_DATA.value}
+    return codes | scanners.produced_codes(path.read_text() for path in sources)
 
 
 @row(
