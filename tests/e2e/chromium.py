@@ -69,9 +69,13 @@ class Tab:
         self.page.evaluate("channel => report(channel, pusher.subscribe(channel))", channel)
         return self.wait_for("pusher:subscription_succeeded", on=channel)
 
-    def sign_in(self) -> None:
+    def sign_in(self, user: User) -> None:
+        """Sign in, and wait until notices to the user come, which pusher-js subscribes then."""
         self.page.evaluate("pusher.signin()")
         self.wait_for_frame("pusher:signin_success")
+        self.wait_for_frame(
+            "pusher_internal:subscription_succeeded", on=f"#server-to-user-{user.id}"
+        )
 
     def trigger(self, channel: str, event: str, data: object) -> None:
         self.page.evaluate(
@@ -83,11 +87,14 @@ class Tab:
         """The data of the first *event* ever seen *on* a channel, "connection" or "user"."""
         return self._wait("seen => seen.event === name && seen.source === source", event, on)
 
-    def wait_for_frame(self, event: str) -> Any:
-        """The first frame *event* as it came over the wire."""
-        return self._wait("seen => seen.event === 'message' && seen.data.event === name", event)
+    def wait_for_frame(self, event: str, *, on: str | None = None) -> Any:
+        """The first frame *event* (*on* a channel) as it came over the wire."""
+        of_it = "seen.event === 'message' && seen.data.event === name"
+        return self._wait(
+            f"seen => {of_it} && (source === null || seen.data.channel === source)", event, on
+        )
 
-    def _wait(self, condition: str, *arguments: str) -> Any:
+    def _wait(self, condition: str, *arguments: str | None) -> Any:
         found = self.page.wait_for_function(
             f"([name, source]) => events.find({condition})", arg=list(arguments)
         )

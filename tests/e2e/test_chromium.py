@@ -57,8 +57,7 @@ def test_presence_client_events_sign_in_and_kick(
     assert witness.wait_for("client-wave", on=channel).data == {"hand": "left"}
     assert tab.wait_for("client-wave", on=channel) == {"hand": "right"}
 
-    tab.sign_in()
-    tab.wait_for_frame("pusher_internal:subscription_succeeded")
+    tab.sign_in(user)
     pusher.send_to_user(user.id, "order", {"number": 7})
     assert tab.wait_for("order", on="user") == {"number": 7}
 
