@@ -16,7 +16,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.chaos import report, scenarios
+from tests.chaos import report, scenarios, terminal
 from tests.chaos.cluster import ROOMY, Ground
 from tests.chaos.rows import NEVER, ROWS, Result
 from tests.chaos.runner import RECORDED, judge_kept, perform
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
     budget = BUDGETS[chosen.lane] if usual else NEVER
     _, load, _ = os.getloadavg()  # of the last five minutes
     load /= os.cpu_count() or 1
-    return report.sum_up(len(results), missed, seconds, budget, load, strict=not short)
+    return terminal.sum_up(len(results), missed, seconds, budget, load, strict=not short)
 
 
 def ordered(names: list[str]) -> list[str]:
@@ -145,10 +145,10 @@ def run(
             for name in sorted(names, key=lambda name: (name in LAST, name in waiting)):
                 if publish and name == "H7":
                     report.write(results, machine)
-                report.announce(ROWS[name])
+                terminal.announce(ROWS[name])
                 result = waiting[name].result() if name in waiting else one(name, ground)
                 results.append(result)
-                report.show(result)
+                terminal.show(result)
         if publish:
             report.write(results[-1:] if names[-1] == "H7" else results, machine)
             print(f"\nwrote {report.PAGE.relative_to(ROOT)}")

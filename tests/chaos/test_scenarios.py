@@ -1,4 +1,4 @@
-"""What rows count by themselves finds what it is there for."""
+"""Every row of the table is there, and what rows count by themselves finds what it is for."""
 
 import asyncio
 import json
@@ -6,12 +6,32 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.chaos.rows import Run
+from tests.chaos import scenarios
+from tests.chaos.rows import ROWS, Run
 from tests.chaos.scenarios.crash import Departures, _twice
 from tests.chaos.scenarios.long_run import _grown
 from tests.chaos.scenarios.outbox import DURABLE, SWEPT_SECONDS, check_durable
 from tests.chaos.scenarios.restart import busiest_second
 from tests.chaos.scenarios.webhooks import Endpoint
+
+
+def test_every_row_of_the_table_is_declared():
+    scenarios.load()
+
+    wanted = {f"A{n}" for n in range(1, 16)} - {"A14"}
+    wanted |= {f"B{n}" for n in range(1, 15)}
+    wanted |= {f"C{n}" for n in range(1, 11)} - {"C8"}
+    wanted |= {f"D{n}" for n in range(1, 7)} | {f"H{n}" for n in range(1, 8)}
+    assert set(ROWS) == wanted
+
+
+def test_the_short_lane_is_what_every_push_runs():
+    scenarios.load()
+
+    short = {name for name, declared in ROWS.items() if declared.short}
+    assert short == {"A5", "A11", "B2", "B9", "B11", "C2", "C3", "C7"} | {
+        f"H{number}" for number in range(1, 8)
+    }
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from realtime.protocol import connection, errors
 from tests import services
-from tests.chaos import report, scanners
+from tests.chaos import page, report, scanners, terminal
 from tests.chaos.client import Pusher
 from tests.chaos.publisher import Publisher
 from tests.chaos.rows import Result, Run, row
@@ -176,7 +176,7 @@ async def runs_can_be_repeated(run: Run) -> None:
     run.check("another seed tries something else", tried[2] != tried[0], equals=True)
     printed = io.StringIO()
     with redirect_stdout(printed):
-        report.show(Result("B14", "missed", [], [], 0.0, run.seed, 0.5, short=True))
+        terminal.show(Result("B14", "missed", [], [], 0.0, run.seed, 0.5, short=True))
     command = f"make faults ROW=B14 SEED={run.seed} LANE=short SCALE=0.5"
     run.check("a missed row prints its replay command", command in printed.getvalue(), equals=True)
 
@@ -197,12 +197,12 @@ async def _other_run(name: str, seed: int) -> str:
 )
 async def badges_are_written_by_the_run(run: Run) -> None:
     readme = report.README.read_text()
-    start, end = map(re.escape, report.MARKS)
+    start, end = map(re.escape, page.MARKS)
     without = re.sub(rf"{start}.*?{end}", "", readme, flags=re.S)
-    run.check("marks in the README", all(map(readme.count, report.MARKS)), equals=True)
+    run.check("marks in the README", all(map(readme.count, page.MARKS)), equals=True)
     run.check("figures outside the marks", re.findall(r"\d+ of \d+ rows", without), equals=[])
     there = [path.name for path in (report.PAGE, report.DATA) if path.exists()]
     run.check("written by a run", there, equals=[report.PAGE.name, report.DATA.name])
     if report.DATA.exists():
-        same = report.with_badge(readme, json.loads(report.DATA.read_text())) == readme
+        same = page.with_badge(readme, json.loads(report.DATA.read_text())) == readme
         run.check("the README is what the last run wrote", same, equals=True)
