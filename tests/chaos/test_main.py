@@ -58,7 +58,7 @@ def test_a_whole_run_writes_the_page_and_the_readme(rows):
 def test_idle_rows_run_beside_the_others_and_before_those_that_judge(rows):
     for name in ("A1", "B1", "C10", "H7"):
         rows(name)
-    rows("A2", seconds=0.2, idle=True)
+    rows("A2", seconds=1, idle=True)
 
     results = chaos.run(chaos.ordered(list(ROWS)), seed=123456)
 

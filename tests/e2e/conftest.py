@@ -18,12 +18,19 @@ from tests.e2e.wire import Wire, wire
 
 HERE = Path(__file__).parent
 LOG_TAIL = 8_000
+LIBRARY_SECONDS = 15
+"""How long a library waits for an answer: the server may take five seconds to say 503."""
+
+TEST_SECONDS = 180
+"""How long a test may take, unless it says so: the one that comes first starts the site, too."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.e2e)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(TEST_SECONDS))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -133,6 +140,7 @@ def http_library(app: App, server: Server) -> pusher_http.Pusher:
         host="127.0.0.1",
         port=server.port,
         ssl=False,
+        timeout=LIBRARY_SECONDS,
     )
 
 

@@ -35,7 +35,6 @@ def open_tab(browser, site, entrance):
         window.close()
 
 
-@pytest.mark.timeout(120)
 @every_transport
 @pytest.mark.spec(208, 209, 224)
 def test_presence_client_events_sign_in_and_kick(

@@ -3,8 +3,6 @@
 import json
 import subprocess
 
-import pytest
-
 from tests.e2e.sites import BIN, UVICORN_FLAGS, environment, serving
 
 # 9.* sends messages up to 16 MB, which production refuses; 12.* and 13.* need compression,
@@ -15,7 +13,6 @@ CASES = 247
 KNOWN_FAILURES = {"7.1.5"}
 
 
-@pytest.mark.timeout(180)
 def test_autobahn_cases(tmp_path):
     echo = (str(BIN / "uvicorn"), "tests.e2e.echo:application", *UVICORN_FLAGS, "--fd")
     with serving(echo, environment(), tmp_path / "server.log") as server:

@@ -95,7 +95,8 @@ def test_message_is_text_whatever_it_looks_like(enter, unique):
 def test_message_is_still_there_after_reloading(enter, unique):
     alice, text = enter("alice"), unique("Remember this: ")
 
-    say(alice, text)
+    with alice.expect_response("**/messages"):
+        say(alice, text)
     alice.reload()
 
     expect(message(alice, text)).to_have_count(1)

@@ -72,7 +72,6 @@ def test_private_channel_and_client_events(connect_by, connect, site, unique, tr
     assert sender.wait_for("client-wave", on=channel).data == {"hand": "right"}
 
 
-@pytest.mark.timeout(120)
 @transports
 @pytest.mark.spec(215)
 def test_presence_and_a_client_that_leaves(connect_by, connect, site, unique, transport):
@@ -122,7 +121,6 @@ def test_a_refused_client_does_not_come_back(entrance, new_client, transport):
     )
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["daphne-memory", "uvicorn-redis"])
 def test_a_server_that_stops_sends_its_clients_elsewhere(kind, tmp_path, new_client, channel):
     with site_module.running(kind, tmp_path) as site:
@@ -142,7 +140,6 @@ def test_a_server_that_stops_sends_its_clients_elsewhere(kind, tmp_path, new_cli
         assert not stopping.is_alive()
 
 
-@pytest.mark.timeout(120)
 def test_a_server_that_stops_ends_the_streams_of_others(tmp_path, new_client, channel):
     """A second receive request, at another process than the first, is fed from there."""
     with (

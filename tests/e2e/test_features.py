@@ -5,6 +5,7 @@ import base64
 import pusher as pusher_http
 import pytest
 
+from tests.e2e.conftest import LIBRARY_SECONDS
 from tests.e2e.site.users import WATCHERS
 from tests.e2e.sites import App, manage
 
@@ -20,6 +21,7 @@ def encrypting_library(site):
         host="127.0.0.1",
         port=site.last.port,
         ssl=False,
+        timeout=LIBRARY_SECONDS,
         encryption_master_key_base64=MASTER_KEY,
     )
 
@@ -120,7 +122,7 @@ def test_subscribers_see_how_many_they_are(new_client, site, channel):
 @pytest.mark.spec(51)
 def test_who_does_not_sign_in_in_time_stays_away(new_client, site, channel):
     client = new_client(site.first, App("1003", "authorized", "in-time").key)
-    client.subscribe(channel)
+    client.call("subscribe", channel=channel)
 
     error = client.wait_for("error", on="connection").data
     assert error["data"]["code"] == 4009

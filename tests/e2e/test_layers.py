@@ -107,7 +107,6 @@ def arrives(site: Site, client: Any, channel: str) -> bool:
     return True
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", ["postgres", "pubsub-hosts", "queue-hosts", "sentinel"])
 def test_events_presence_and_kicks_cross_processes(layers, open_client, unique, name):
     site = layers.site(name)
@@ -132,10 +131,9 @@ def test_events_presence_and_kicks_cross_processes(layers, open_client, unique, 
     http_library(site.app, site.first).terminate_user_connections(far.id)
     guest.wait_for_state("disconnected")
     assert witness.wait_for("pusher:member_removed", on=who).data["id"] == far.id
-    assert readiness(site) == [200, 200]
+    until(lambda: readiness(site) == [200, 200])
 
 
-@pytest.mark.timeout(180)
 def test_another_master_takes_over_and_nobody_restarts_anything(layers, open_client, unique):
     site = layers.site("sentinel")
     client = open_client(site, site.first)
@@ -154,14 +152,13 @@ def test_another_master_takes_over_and_nobody_restarts_anything(layers, open_cli
     assert published(site) == 200
 
 
-@pytest.mark.timeout(180)
 def test_a_layer_on_the_database_is_heard_again_after_its_connections_were_cut(
     layers, open_client, unique
 ):
     site = layers.site("postgres")
     client, room = open_client(site, site.first), unique("layer-room-")
     client.subscribe(room)
-    assert arrives(site, client, room)
+    until(lambda: arrives(site, client, room))
 
     with psycopg.connect(site.environment["DATABASE_URL"], autocommit=True) as database:
         database.execute(

@@ -11,7 +11,7 @@ import redis
 from pusher.errors import PusherError
 
 from tests.e2e import sites as site_module
-from tests.e2e.conftest import http_library
+from tests.e2e.conftest import TEST_SECONDS, http_library
 from tests.e2e.wire import wire
 
 IDLE_SECONDS = 60
@@ -20,7 +20,7 @@ RACERS = 8
 ALL_KINDS = ["daphne-memory", "uvicorn-redis", "uvicorn-queue"]
 
 
-@pytest.mark.timeout(IDLE_SECONDS + 60)
+@pytest.mark.timeout(IDLE_SECONDS + TEST_SECONDS)
 @pytest.mark.spec(28, 30)
 def test_idle_connection_still_gets_events_after_a_minute(sites, new_client, channel):
     """pusher-js, and a client that answers the server's control pings and nothing else."""
@@ -50,7 +50,6 @@ def test_control_ping_is_answered_with_a_control_pong(open_wire):
     assert open_wire().socket.ping().wait(IDLE_SECONDS)
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.spec(70)
 def test_no_event_is_lost_after_or_seen_before_a_subscription_succeeds(site, unique):
     """*early* races with the subscription, *late* follows at once; both by another process."""
@@ -89,7 +88,6 @@ def test_server_that_stops_asks_its_clients_to_reconnect_at_once(kind, tmp_path)
         stopping.join()
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.spec(230)
 def test_clients_return_to_a_process_that_was_replaced(tmp_path, new_client, channel):
     with site_module.running("daphne-memory", tmp_path) as site:

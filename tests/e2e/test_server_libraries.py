@@ -63,7 +63,7 @@ def room(connect, site, unique):
     tab, other_tab = connect(user), connect(user, at=site.last)
     tab.subscribe(presence)
     other_tab.subscribe(presence)
-    tab.subscribe(public)
+    other_tab.subscribe(public)  # which that process knows at once
     return presence, public, user, tab
 
 
@@ -417,8 +417,8 @@ def test_npm_for_url(connect, site, npm, channel):
 
 
 @pytest.mark.spec(228)
-def test_npm_post(connect, npm, channel):
-    client = connect()
+def test_npm_post(connect, site, npm, channel):
+    client = connect(at=site.last)
     client.subscribe(channel)
 
     body = {"name": "greet", "channel": channel, "data": '"hello"', "info": "subscription_count"}

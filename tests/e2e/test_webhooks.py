@@ -33,7 +33,8 @@ class Receiver:
     port: int = 0
     requests: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
-    hangs: bool = False
+    hangs_at: bytes = b""
+    """In which requests it hangs: those with these words, if any."""
     released: threading.Event = field(default_factory=threading.Event)
     _server: Any = None
 
@@ -59,7 +60,7 @@ class Receiver:
                 with receiver.changed:
                     receiver.requests.append((dict(self.headers), body))
                     receiver.changed.notify_all()
-                if receiver.hangs:
+                if receiver.hangs_at and receiver.hangs_at in body:
                     receiver.released.wait(PATIENCE)
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
@@ -156,8 +157,8 @@ def test_a_visit_with_a_reload_is_told_once_and_libraries_accept_it(
     assert told["user_id"] == receiver.wait_for("member_added", channel)["user_id"]
     assert (json.loads(told["data"]), told["socket_id"]) == ({"on": True}, page.socket_id)
 
-    page.call("disconnect")
     reloaded = connect(user, at=site.last)
+    page.call("disconnect")
     reloaded.subscribe(channel)
     reloaded.call("disconnect")
     receiver.wait_for("member_removed", channel)
@@ -215,14 +216,14 @@ def test_an_endpoint_that_is_away_gets_the_same_bytes_later_and_one_that_hangs_d
     away, hanging, well = (receive(channel) for _ in range(3))
     for receiver in (away, hanging, well):
         known(receiver, connect, unique, site.first)
-    away.hangs = hanging.hangs = True
+    away.hangs_at = hanging.hangs_at = channel.encode()
     connect().subscribe(channel)
     well.wait_for("channel_occupied", channel)
     away.wait_for("channel_occupied", channel)
     hanging.wait_for("channel_occupied", channel)
     away.stop()  # in the middle of a request, which is never answered
 
-    away.hangs = False
+    away.hangs_at = b""
     away.start()
     with away.changed:
         assert away.changed.wait_for(lambda: len(away.names(channel)) == 2, PATIENCE)

@@ -4,14 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from realtime.protocol.app import App, Limits
 from realtime.protocol.connection import Connection
 from tests.protocol import site
-
-settings.register_profile("protocol", deadline=None, database=None)
-settings.load_profile("protocol")
 
 
 @pytest.fixture

@@ -30,12 +30,18 @@ POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300\r\n\r\n"
 @pytest.fixture(autouse=True)
 def small_bounds(configure):
     configure(
-        HEAD_SECONDS=0.1,
+        HEAD_SECONDS=10,
         HEAD_BYTES=2_000,
         BODY_SECONDS=0.1,
         BODY_BYTES_PER_SECOND=100,
         MESSAGE_FRAGMENTS=10,
     )
+
+
+@pytest.fixture
+def short_heads(configure):
+    """A head is late after a tenth of a second: what is silent for so long is a clock."""
+    configure(HEAD_SECONDS=0.1)
 
 
 class Peer:
@@ -132,7 +138,7 @@ async def answer(scope, receive, send):
         await send({"type": "http.response.body", "body": body})
 
 
-async def test_a_head_that_does_not_come_is_not_waited_for(counted):
+async def test_a_head_that_does_not_come_is_not_waited_for(counted, short_heads):
     async with serving(answer) as site:
         silent = await site.connect()
 
@@ -141,7 +147,7 @@ async def test_a_head_that_does_not_come_is_not_waited_for(counted):
     assert counted("peers_cut", "head_late") == 1
 
 
-async def test_a_head_that_drips_has_no_more_time(counted):
+async def test_a_head_that_drips_has_no_more_time(counted, short_heads):
     async with serving(answer) as site:
         dripping = await site.connect()
         for byte in GET[:-1]:  # twice as long as a head may take
@@ -156,7 +162,7 @@ async def test_a_head_that_drips_has_no_more_time(counted):
     assert counted("peers_cut", "head_late") == 1
 
 
-async def test_a_head_in_time_is_answered_and_idle_connections_are_left_to_uvicorn():
+async def test_a_head_in_time_is_answered_and_idle_connections_are_left_to_uvicorn(short_heads):
     async with serving(answer) as site:
         idle = await site.connect()
         for _ in range(2):
@@ -169,7 +175,7 @@ async def test_a_head_in_time_is_answered_and_idle_connections_are_left_to_uvico
 
 
 @pytest.mark.parametrize("first_bytes", [b"G", b"\r\n"])
-async def test_the_next_head_is_due_from_its_first_byte_on(first_bytes, counted):
+async def test_the_next_head_is_due_from_its_first_byte_on(first_bytes, counted, short_heads):
     async with serving(answer) as site:
         peer = await site.connect()
         peer.send(GET)
@@ -181,7 +187,7 @@ async def test_the_next_head_is_due_from_its_first_byte_on(first_bytes, counted)
     assert counted("peers_cut", "head_late") == 1
 
 
-async def test_a_request_that_begins_in_the_same_packet_is_due_too(counted):
+async def test_a_request_that_begins_in_the_same_packet_is_due_too(counted, short_heads):
     async with serving(answer) as site:
         peer = await site.connect()
         peer.send(GET + b"GET")
@@ -202,7 +208,8 @@ async def test_a_body_that_does_not_come_is_not_waited_for(counted, configure):
     assert counted("peers_cut", "body_late") == 1
 
 
-async def test_a_body_that_keeps_the_rate_may_take_longer():
+async def test_a_body_that_keeps_the_rate_may_take_longer(configure):
+    configure(BODY_SECONDS=0.3, BODY_BYTES_PER_SECOND=50)
     async with serving(answer) as site:
         slow, clock = await site.connect(), await site.connect()
         slow.send(POST, b"x" * 50)
@@ -213,7 +220,9 @@ async def test_a_body_that_keeps_the_rate_may_take_longer():
         assert await slow.read_until(b"300 bytes")
 
 
-async def test_a_peer_that_waits_for_us_is_not_late(counted):
+async def test_a_peer_that_waits_for_us_is_not_late(counted, configure):
+    # After two clocks there is half of a look at the peer left.
+    configure(HEAD_SECONDS=0.5, BODY_SECONDS=0.4)
     busy = asyncio.Event()
 
     async def slowly(scope, receive, send):
@@ -301,7 +310,7 @@ async def test_trailers_are_no_headers():
     assert [name for name, _ in seen] == [b"host", b"transfer-encoding"]
 
 
-async def test_the_beginning_of_the_next_request_does_not_cut_an_answer(counted):
+async def test_the_beginning_of_the_next_request_does_not_cut_an_answer(counted, short_heads):
     slow = asyncio.Event()
 
     async def wait_and_answer(scope, receive, send):
@@ -370,7 +379,7 @@ async def test_an_upgrade_that_says_its_body_is_empty_is_accepted():
         assert b" 101 " in await peer.read_until(b"\r\n\r\n")
 
 
-async def test_a_websocket_is_no_request_that_is_late(counted):
+async def test_a_websocket_is_no_request_that_is_late(counted, short_heads):
     async with serving(echo) as site:
         peer = await site.open_websocket()
         clock = await site.connect()
@@ -591,7 +600,7 @@ async def test_a_peer_that_does_not_read_loses_its_connection(counted, way):
     assert counted("peers_cut", "ping_unanswered") == (way == "stays")
 
 
-async def test_a_peer_that_reads_needs_no_reset(counted):
+async def test_a_peer_that_reads_needs_no_reset(counted, short_heads):
     async def greet(scope, receive, send):
         await receive()
         scope["extensions"][ABORT]["abort"].__self__.close_timeout = 0.05

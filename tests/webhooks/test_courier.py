@@ -284,18 +284,19 @@ async def test_a_stop_lets_go_of_the_queues(local, receiver, endpoints, happen, 
     local.start()
     await happen(client_event())
     await until(lambda: receiver.at("/a"))
+    await until_rows(status="sent")
 
     await soon(local.stop())
     await soon(local.stop())
     local.start()
 
-    assert await rows(WebhookQueue, claimed_by__isnull=False) == []
+    await until_rows(WebhookQueue, count=0, claimed_by__isnull=False)
     [waiting] = await rows(status="waiting")
     assert waiting.url.endswith("/a")
 
 
 async def test_a_stop_does_not_wait_for_a_receiver_that_hangs(local, happen, heard, monkeypatch):
-    monkeypatch.setattr(courier, "STOP_SECONDS", 0.05)
+    monkeypatch.setattr(courier, "STOP_SECONDS", 0.5)
     hanging, go_on = threading.Event(), threading.Event()
 
     def hang(**_):

@@ -313,7 +313,7 @@ def test_an_endpoint_that_is_down_is_left_alone_and_one_that_answers_is_not(endp
     assert b"private-free" in next_attempt(OTHER).body
     claims.release(up.pk, TOKEN)
 
-    WebhookQueue.objects.update(paused_until=timezone.now())
+    WebhookQueue.objects.update(paused_until=timezone.now() - timedelta(seconds=1))
 
     assert deliveries.ready() == [up.pk, down.pk]  # the older one, but it may be down still
     deliveries.settle(next_attempt(URL).pk, Answer(200))

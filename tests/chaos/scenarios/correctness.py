@@ -263,7 +263,7 @@ async def nothing_is_dropped_in_silence(run: Run) -> None:
             receiver.resume()
         accepted = answer["accepted"]
         await run.until(
-            lambda c=subscriber, due=accepted: c.received >= due, 5, "all of them", must=False
+            lambda c=subscriber, due=accepted: c.received >= due, 10, "all of them", must=False
         )
         counted = (await sender.ask("state"))["dropped"]
         logged = sender.lines("messages dropped", offset)

@@ -185,8 +185,8 @@ async def client_events_are_limited(run: Run) -> None:
         due += seconds / count
         # Pacing: the rate of the attack.
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-    took = time.monotonic() - started
     await sender.round_trip()
+    took = time.monotonic() - started
     refused = sum(error.get("code") == 4301 for error in sender.errors)
     await run.until(lambda: listener.received + refused >= count, 5, "all events", must=False)
     run.check("delivered", listener.received, at_most=10 * took + 11)
