@@ -39,6 +39,9 @@ PATH = f"/app/{KEY}?protocol=7&client=js&version=8.6.0&flash=false"
 PATIENCE = 20
 """Seconds after which a test that waits for something gives up."""
 
+NOWHERE = "https://127.0.0.1/"
+"""Where webhooks are made for and never sent: no connection is opened to an address like that."""
+
 # Here, before any test is decorated: an example takes as long as the machine makes it take.
 hypothesis_settings.register_profile("patient", deadline=None, database=None)
 hypothesis_settings.load_profile("patient")

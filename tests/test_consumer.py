@@ -26,6 +26,7 @@ from realtime.triggers import atrigger
 from tests.conftest import (
     ID,
     KEY,
+    NOWHERE,
     PATH,
     PATIENCE,
     hmac_hex,
@@ -1093,7 +1094,7 @@ async def test_on_presence_channels_a_client_event_names_its_sender(connect):
     ("channel", "user"), [("private-room", {}), ("presence-room", {"user_id": "ann"})]
 )
 async def test_a_client_event_is_a_fact_if_somebody_wants_it(connect, configure, channel, user):
-    prefix = {"URL": "https://example.com/", "CHANNEL_PREFIXES": [channel]}
+    prefix = {"URL": NOWHERE, "CHANNEL_PREFIXES": [channel]}
     configure(WEBHOOKS=[{**prefix, "KINDS": ["client_event"]}])
     sender = await connect()
     await sender.subscribe(channel, {"user_id": "ann"} if user else None)
@@ -1403,7 +1404,7 @@ async def test_a_subscriber_of_an_empty_cache_channel_is_told(connect, fresh_cac
 
 
 async def test_an_empty_cache_is_a_fact_if_somebody_wants_it(connect, fresh_cache, configure):
-    configure(WEBHOOKS=[{"URL": "https://example.com/", "KINDS": ["cache_miss"]}])
+    configure(WEBHOOKS=[{"URL": NOWHERE, "KINDS": ["cache_miss"]}])
     client = await connect()
     await client.subscribe("cache-x")
 

@@ -121,7 +121,8 @@ class Passage:
         for node in self._cluster.nodes:
             publisher = Publisher(node.port)
             shown = await publisher.members(self._channel)
-            self._run.check_none(f"{label}: ghosts by API", ghosts(shown, expected, node.name))
+            name = f"{label}: ghosts by the API of node {node.name}"
+            self._run.check_none(name, ghosts(shown, expected, node.name))
         if self._turned_away:
             self._run.note(f"{label}: {self._turned_away} joins were refused meanwhile")
             self._turned_away = 0

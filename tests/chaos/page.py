@@ -28,8 +28,8 @@ server processes, with real databases and a real Redis-compatible server, and ho
 against a figure.
 
 The run that measures writes this page; nobody edits it. The figures age, so the machine and the
-versions of the last run are named, and each row has the date and the commit of its own. A row that
-missed says by how much. To repeat all of it, or one row with the seed of one of its runs:
+versions of the last run stand above them, and each run has the date and the commit of its own. A
+row that missed says by how much. To repeat all of it, or one row with the seed of one of its runs:
 
 ```console
 make faults
@@ -40,9 +40,10 @@ make faults ROW=A1 SEED=123456
 SET_UP = """\
 Unless a row says otherwise: one process means uvicorn with SQLite, several mean uvicorn with
 PostgreSQL and one Valkey through the pub/sub layer; the command line is that of production. The
-lease is 6 seconds and renewed every two, when dead processes are looked for, too; the table was
-written for a look every second. The driver is one process on the same machine, so it takes CPU time
-from the servers, and latencies include its own.
+limits of connections, connects and members are lifted where a row does not try them; all other
+settings are those that are shipped. The lease is 6 seconds and renewed every two, when dead
+processes are looked for, too; the table was written for a look every second. The driver is one
+process on the same machine, so it takes CPU time from the servers, and latencies include its own.
 
 Clients write down what they see, and checkers read it afterwards. Of every row they look for events
 that came twice, out of order or before the subscription was confirmed, and for members whose joins
@@ -163,10 +164,10 @@ def page(data: Mapping[str, Any]) -> str:
     rows = {name: data["rows"][name] for name in _ordered(data["rows"])}
     parts = [
         HEAD,
+        *("## The machine\n", _machine(data["machine"]), SET_UP),
         *("## Results\n", _agreement(rows), _results(rows)),
         *("## Rows that missed, and why\n", _missed(rows)),
         *("## Figures that were corrected\n", _corrected()),
-        *("## The machine\n", _machine(data["machine"]), SET_UP),
     ]
     for letter, names in groupby(rows, key=lambda name: name[0]):
         parts += [f"## {letter}. {PARTS[letter]}\n"]
@@ -201,16 +202,21 @@ def with_badge(readme: str, data: Mapping[str, Any]) -> str:
 
 def _agreement(rows: Mapping[str, Any]) -> str:
     verdicts = {name: [run["verdict"] for run in runs[:AGREE]] for name, runs in rows.items()}
-    often = {name: seen for name, seen in verdicts.items() if len(seen) == AGREE}
-    differ = [name for name, seen in often.items() if len(set(seen)) > 1]
-    held = sum(seen[0] == "held" for seen in verdicts.values())
-    but = f", not in {', '.join(differ)}" if differ else ""
-    seconds = sum(runs[0]["seconds"] for runs in rows.values())
-    return (
-        f"{held} of {len(rows)} rows held. The last {AGREE} runs of a row agree in"
-        f" {len(often) - len(differ)}{but}.\nThe newest runs took {seconds:,} seconds together; a"
-        " few ran beside others.\n"
-    )
+    alike = {name: set(seen) for name, seen in verdicts.items() if len(seen) == AGREE}
+    commits = {run.get("commit") for runs in rows.values() for run in runs[:AGREE]}
+    at = f", all of them on commit {commits.pop()}" if len(commits) == 1 else ""
+    always = sum(seen == {"held"} for seen in alike.values())
+    never = [name for name, seen in alike.items() if seen == {"missed"}]
+    rest = [name for name in rows if len(alike.get(name, ())) != 1]
+    sentences = [
+        f"{sum(seen[0] == 'held' for seen in verdicts.values())} of {len(rows)} rows held in their"
+        f" newest run, {always} in each of their last {AGREE}{at}.",
+        *([f"Missed each time: {', '.join(never)}."] if never else []),
+        *([f"Not the same each time, or not run so often: {', '.join(rest)}."] if rest else []),
+        f"The newest runs took {sum(runs[0]['seconds'] for runs in rows.values()):,} seconds"
+        " together; a few ran beside others.",
+    ]
+    return "\n".join(sentences) + "\n"
 
 
 def _results(rows: Mapping[str, Any]) -> str:
@@ -231,11 +237,11 @@ def _row(name: str, runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     newest, declared = runs[0], ROWS.get(name)
     yield f"### {name}\n"
     if declared:
-        yield f"{_text(declared.inject[:1].upper() + declared.inject[1:])}.\n"
+        yield f"Injected: {_text(declared.inject)}.\n"
         yield f"To hold: {_text(declared.hold)}.\n"
     missed = sum(not check["ok"] for check in newest["checks"])
     count = len(newest["checks"])
-    seen = f"{count} figure{'s' * (count > 1)}" + (f", {missed} missed" if missed else "")
+    seen = f"{count} figure{'s' * (count != 1)}" + (f", {missed} missed" if missed else "")
     yield f"<details><summary>{newest['verdict'].capitalize()}: {seen}</summary>\n"
     yield _figures(runs[:AGREE])
     for note in newest["notes"]:
@@ -245,12 +251,16 @@ def _row(name: str, runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _figures(runs: Sequence[Mapping[str, Any]]) -> str:
-    """The figures of the newest run, with those of the runs before that bear the same names."""
+    """The figures of the newest run, with those of the runs before that bear the same names.
+
+    Figures that only an earlier run has are left out, unless they were missed.
+    """
     newest, *earlier = map(_named, runs)
     lines = [f"| Figure | To hold | Seen |{' Before |' * len(earlier)}"]
     lines += ["| --- " * (3 + len(earlier)) + "|"]
-    for key, check in newest.items():
-        seen = (_seen(run.get(key)) for run in (newest, *earlier))
+    gone = {key: check for run in earlier for key, check in run.items() if not check["ok"]}
+    for key, check in {**gone, **newest}.items():
+        seen = (_seen(run.get(key), check["hold"]) for run in (newest, *earlier))
         lines.append(f"| {_text(check['name'])} | {_text(check['hold'])} | {' | '.join(seen)} |")
     return "\n".join(lines) + "\n"
 
@@ -265,15 +275,18 @@ def _named(run: Mapping[str, Any]) -> dict[tuple[str, int], Mapping[str, Any]]:
     return found
 
 
-def _seen(check: Mapping[str, Any] | None) -> str:
+def _seen(check: Mapping[str, Any] | None, hold: str) -> str:
+    """A figure, with its own bound where that is not *hold*: some bounds are measured, too."""
     if check is None:
         return ""
-    return _text(check["seen"]) if check["ok"] else f"**{_text(check['seen'])}**"
+    text = _text(check["seen"]) if check["ok"] else f"**{_text(check['seen'])}**"
+    return text if check["hold"] == hold else f"{text} ({_text(check['hold'])})"
 
 
 def _run(run: Mapping[str, Any]) -> str:
     at = f", commit {run['commit']}" if run.get("commit") else ""
-    return f"{run['verdict']}, {run['date']}, seed {run['seed']}{at}"
+    on = f", {run['cpu']}" if run.get("cpu") else ""
+    return f"{run['verdict']}, {run['date']}, seed {run['seed']}{at}{on}"
 
 
 def _machine(machine: Mapping[str, str]) -> str:
@@ -283,9 +296,14 @@ def _machine(machine: Mapping[str, str]) -> str:
 
 
 def _missed(rows: Mapping[str, Any]) -> str:
-    missed = [name for name, runs in rows.items() if runs[0]["verdict"] != "held"]
-    lines = [f"* **{name}**: {REASONS.get(name, 'Not looked into yet.')}" for name in missed]
-    return "\n".join(lines or ["None, in the newest run of each."]) + "\n"
+    lines = []
+    for name, runs in rows.items():
+        missed = [run for run in runs[:AGREE] if run["verdict"] != "held"]
+        figures = {check["name"] for run in missed for check in run["checks"] if not check["ok"]}
+        if missed:
+            reason = REASONS.get(name, "Not looked into yet.")
+            lines.append(f"* **{name}** ({_text('; '.join(sorted(figures)))}): {reason}")
+    return "\n".join(lines or [f"None, in the last {AGREE} runs of each."]) + "\n"
 
 
 def _corrected() -> str:
@@ -309,4 +327,4 @@ def _ordered(rows: Mapping[str, Any]) -> list[str]:
 
 def _text(text: str) -> str:
     """Text that neither ends a table cell nor is taken for markup."""
-    return re.sub(r"([|*_`<>\[\]])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\|*_`~$<>\[\]])", r"\\\1", " ".join(text.split()))

@@ -74,6 +74,7 @@ def merged(
         entry = {
             "date": machine["Date"],
             "commit": machine.get("Commit", ""),
+            "cpu": machine.get("CPU", ""),
             "seed": result.seed,
             "verdict": result.verdict,
             "seconds": round(result.seconds),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.chaos import checkers, history, publisher, websocket
 from tests.chaos.cluster import Ground
+from tests.chaos.page import AGREE
 from tests.chaos.rows import Result, Row, Run
 
 RECORDED = {f"A{number}" for number in range(1, 14)} | {
@@ -17,7 +18,7 @@ RECORDED = {f"A{number}" for number in range(1, 14)} | {
 """Rows with clients that write the history: one without their records has seen nothing.
 The others count, since they have more events or clients than a history could hold."""
 
-KEPT_RUNS = 3
+KEPT_RUNS = AGREE
 """Runs of a row whose files stay, as many as have to agree."""
 
 

@@ -41,7 +41,7 @@ def test_a_missed_figure_stands_out(after, result):
     assert "<summary>Missed: 1 figure, 1 missed</summary>" in written
     assert "| last departure | ≤ 10 s | **7.1 s** |" in written
     assert "* why\n" in written
-    assert "* **A1**: Not looked into yet." in written
+    assert "* **A1** (last departure): Not looked into yet." in written
 
 
 def test_figures_of_three_runs_stand_beside_each_other(after, result):
@@ -65,15 +65,42 @@ def test_figures_are_found_by_their_names(after, result):
     assert "| ghosts | 0 | 2 |  |" in again
 
 
-def test_the_page_says_which_rows_do_not_agree(after, result):
-    same = [result("A1"), result("A3")]
-    data = after([*same, result("A2")], [*same, result("A2", ok=False)], [result("A1")])
-    assert "3 runs of a row agree in 1." in page.page(data)
+def test_a_figure_that_only_an_earlier_run_has_is_shown_where_it_was_missed(after, result):
+    late = Check("end of the row", "never", "in time", False)
 
-    data = after(*[[result("A1"), result("A2", ok=ok)] for ok in (True, False, False)])
+    written = page.page(after([result(ok=False, checks=[late])], [result()]))
 
-    assert "1 of 2 rows held. The last 3 runs of a row agree in 1, not in A2." in page.page(data)
-    assert "| **missed** | missed, held |" in page.page(data)
+    assert "| end of the row | in time |  | **never** |" in written
+    assert "* **A1** (end of the row): Not looked into yet." in written
+
+
+def test_an_earlier_figure_has_its_own_bound_where_that_was_another(after, result):
+    def run(seen, hold):
+        return [result(checks=[Check("p99", seen, hold, True)])]
+
+    written = page.page(after(run("6 ms", "≤ 10 ms"), run("3 ms", "≤ 4 ms")))
+
+    assert "| p99 | ≤ 4 ms | 3 ms | 6 ms (≤ 10 ms) |" in written
+
+
+def test_the_page_says_which_rows_agree(result):
+    data = EMPTY
+    for ok in (True, False, False):
+        data = report.merged(data, [result("A1"), result("A2", ok=ok)], machine())
+        data = report.merged(data, [result("A3", ok=False)], machine())
+    data = report.merged(data, [result("B1")], machine())
+
+    written = page.page(data)
+
+    assert "2 of 4 rows held in their\n" not in written
+    assert (
+        "2 of 4 rows held in their newest run, 1 in each of their last 3, all of them on commit"
+        " 1234567.\nMissed each time: A3.\nNot the same each time, or not run so often: A2, B1.\n"
+    ) in written
+    assert "| **missed** | missed, held |" in written
+
+    other = page.page(report.merged(data, [result("A1")], machine(commit="89abcde")))
+    assert "1 in each of their last 3.\n" in other
 
 
 def test_text_is_not_taken_for_markup(after, result):
@@ -115,8 +142,9 @@ def test_earlier_runs_name_their_commits(result):
     for commit in ("1234567", "89abcde"):
         data = report.merged(data, [result("A1")], machine(commit=commit))
 
-    runs = "held, 21 November 2026, seed 123456, commit"
-    assert f"* Runs, newest first: {runs} 89abcde; {runs} 1234567\n" in page.page(data)
+    runs, on = "held, 21 November 2026, seed 123456, commit", "a CPU, 2 cores"
+    written = page.page(data)
+    assert f"* Runs, newest first: {runs} 89abcde, {on}; {runs} 1234567, {on}\n" in written
 
 
 def test_a_readme_without_marks_stays_as_it_is():

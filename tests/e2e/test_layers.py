@@ -97,11 +97,11 @@ def until(condition: Callable[[], bool], seconds: float = REJOIN_SECONDS) -> flo
     return time.monotonic() - started
 
 
-def arrives(site: Site, client: Any, channel: str) -> bool:
+def arrives(site: Site, client: Any, channel: str, *, patience: float = 1) -> bool:
     """Whether an event of the last process reaches *client* just now."""
     try:
         http_library(site.app, site.last).trigger(channel, "greet", {})
-        client.wait_for("greet", on=channel, patience=1)
+        client.wait_for("greet", on=channel, patience=patience)
     except (PusherError, TimeoutError):
         return False
     return True
@@ -131,7 +131,7 @@ def test_events_presence_and_kicks_cross_processes(layers, open_client, unique, 
     http_library(site.app, site.first).terminate_user_connections(far.id)
     guest.wait_for_state("disconnected")
     assert witness.wait_for("pusher:member_removed", on=who).data["id"] == far.id
-    until(lambda: readiness(site) == [200, 200])
+    assert readiness(site) == [200, 200]
 
 
 def test_another_master_takes_over_and_nobody_restarts_anything(layers, open_client, unique):
@@ -158,7 +158,7 @@ def test_a_layer_on_the_database_is_heard_again_after_its_connections_were_cut(
     site = layers.site("postgres")
     client, room = open_client(site, site.first), unique("layer-room-")
     client.subscribe(room)
-    until(lambda: arrives(site, client, room))
+    assert arrives(site, client, room, patience=15)
 
     with psycopg.connect(site.environment["DATABASE_URL"], autocommit=True) as database:
         database.execute(

@@ -13,7 +13,7 @@ from realtime import bus
 from tests import services
 from tests.chaos.checkers import MOST_SENTENCES, Tally, before_success
 from tests.chaos.client import Counter, Pusher
-from tests.chaos.cluster import Cluster
+from tests.chaos.cluster import Cluster, Node
 from tests.chaos.publisher import Publisher
 from tests.chaos.rows import Browser, Run, row
 from tests.e2e.sites import ROOT
@@ -262,9 +262,13 @@ async def nothing_is_dropped_in_silence(run: Run) -> None:
         if receiver is not sender:
             receiver.resume()
         accepted = answer["accepted"]
-        await run.until(
-            lambda c=subscriber, due=accepted: c.received >= due, 10, "all of them", must=False
-        )
+
+        async def is_settled(
+            c: Pusher = subscriber, at: Node = sender, due: int = accepted
+        ) -> bool:
+            return c.received + (await at.ask("state"))["dropped"] >= due
+
+        await run.until_async(is_settled, 10, "all of them", must=False)
         counted = (await sender.ask("state"))["dropped"]
         logged = sender.lines("messages dropped", offset)
         run.note(

@@ -141,8 +141,9 @@ async def members_are_those_who_are_there(run: Run) -> None:
         status, words = await cluster.presence("--verify")
         if not run.check(f"round {number + 1}: exit status of --verify", status, equals=0):
             run.note(" ".join(words.split()))
-        run.check_none(f"round {number + 1}: members", wrong)
-        run.check_none(f"round {number + 1}: pusher-js", browser.flapping(sequences[0].channel))
+        run.check_none(f"round {number + 1}: wrong members", wrong)
+        flapping = browser.flapping(sequences[0].channel)
+        run.check_none(f"round {number + 1}: pusher-js: out of turn", flapping)
         done += len(sequences)
         if number == rounds - 1:
             await _falsified(run, cluster, safe, sequences, witness)
@@ -192,7 +193,7 @@ async def _falsified(
         if not run.check(f"exit status of {option} then", found, equals=status):
             run.note(" ".join(words.split()))
     wrong = await _settled(run, safe, sequences, witness)
-    run.check_none("members after the repair", wrong)
+    run.check_none("wrong members after the repair", wrong)
 
 
 async def _observer(run: Run, node: Node, channel: str, user: str) -> Pusher:
