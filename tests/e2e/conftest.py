@@ -1,6 +1,7 @@
 """Sites, clients and libraries.  Sites run once per session; tests share them, not their users."""
 
 import itertools
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +24,11 @@ LIBRARY_SECONDS = 15
 
 TEST_SECONDS = 180
 """How long a test may take, unless it says so: the one that comes first starts the site, too."""
+
+# A command that a shell starts in the background ignores the keyboard, and so does what it starts:
+# servers, too, that a test ends like that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
