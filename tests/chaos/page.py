@@ -260,8 +260,9 @@ def _figures(runs: Sequence[Mapping[str, Any]]) -> str:
     newest, *earlier = map(_named, runs)
     lines = [f"| Figure | To hold | Seen |{' Before |' * len(earlier)}"]
     lines += ["| --- " * (3 + len(earlier)) + "|"]
-    gone = {key: check for run in earlier for key, check in run.items() if not check["ok"]}
-    for key, check in {**gone, **newest}.items():
+    missed = {key: check for run in earlier for key, check in run.items() if not check["ok"]}
+    gone = {key: check for key, check in missed.items() if key not in newest}
+    for key, check in {**newest, **gone}.items():
         seen = (_seen(run.get(key), check["hold"]) for run in (newest, *earlier))
         lines.append(f"| {_text(check['name'])} | {_text(check['hold'])} | {' | '.join(seen)} |")
     return "\n".join(lines) + "\n"

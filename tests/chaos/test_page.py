@@ -51,6 +51,15 @@ def test_figures_of_three_runs_stand_beside_each_other(after, result):
     assert "| last departure | ≤ 10 s | 1 s | 2 s | 3 s |" in written
 
 
+def test_figures_stand_in_the_order_of_the_newest_run(after, result):
+    def run(*, ghosts):
+        return [result(checks=[Check("lost", "1", "0", True), Check("ghosts", "1", "0", ghosts)])]
+
+    written = page.page(after(run(ghosts=False), run(ghosts=True)))
+
+    assert "| lost | 0 | 1 | 1 |\n| ghosts | 0 | 1 | **1** |" in written
+
+
 def test_figures_are_found_by_their_names(after, result):
     def run(*seen):
         return [result(checks=[Check(name, value, "0", True) for name, value in seen])]
