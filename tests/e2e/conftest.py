@@ -12,7 +12,6 @@ from playwright.sync_api import Browser
 
 from tests.e2e import chromium
 from tests.e2e import sites as site_module
-from tests.e2e.balancer import Balancer, balancing
 from tests.e2e.nodejs import Client, Node
 from tests.e2e.sites import App, Server, Site, User
 from tests.e2e.wire import Wire, wire
@@ -117,9 +116,9 @@ def connect(site: Site, new_client: Callable[..., Client]) -> Callable[..., Clie
 
 
 @pytest.fixture
-def entrance(site: Site) -> Iterator[Balancer]:
+def entrance(site: Site, tmp_path: Path) -> Iterator[Server]:
     """Where clients connect to: where there are two processes, each request goes to the next."""
-    with balancing(site.servers) as balancer:
+    with site_module.balancing(site.servers, tmp_path) as balancer:
         yield balancer
 
 

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any
 
 from tests import services
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 BIN = Path(sys.executable).parent
 USERS = 300
 
@@ -109,6 +110,15 @@ def serving(
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def balancing(servers: Sequence[Server], home: Path) -> Iterator[Server]:
+    """A balancer in front of *servers*, which looks like a server to its clients."""
+    ports = [str(server.port) for server in servers]
+    command = (sys.executable, str(HERE / "balancer.py"), *ports)
+    with serving(command, os.environ, home / "balancer.log") as balancer:
+        yield balancer
 
 
 def _answers(server: Server) -> bool:

@@ -5,7 +5,6 @@ import threading
 import pytest
 
 from tests.e2e import sites as site_module
-from tests.e2e.balancer import balancing
 from tests.e2e.conftest import http_library
 
 RETRY_MS = 1_500
@@ -144,7 +143,7 @@ def test_a_server_that_stops_ends_the_streams_of_others(tmp_path, new_client, ch
     """A second receive request, at another process than the first, is fed from there."""
     with (
         site_module.running("uvicorn-redis", tmp_path) as site,
-        balancing(site.servers) as balancer,
+        site_module.balancing(site.servers, tmp_path) as balancer,
     ):
         client = new_client(balancer, site.app.key, enabledTransports=["xhr_streaming"])
         client.subscribe(channel)
