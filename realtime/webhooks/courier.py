@@ -88,8 +88,8 @@ class Courier:
             async with asyncio.timeout(STOP_SECONDS):
                 for task in self._senders.copy().values():
                     await loops.cancel(task)
-                await self._thread.close()
-                await self._telling_thread.close()
+                # At the same time: one that hangs must not keep the other from ending.
+                await asyncio.gather(self._thread.close(), self._telling_thread.close())
 
     async def _sweep(self) -> None:
         while True:

@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from typing import Any, Final
 
@@ -178,7 +178,8 @@ async def _look_up(host: str, port: int) -> list[str]:
             error = raised
         finally:
             _lookups.release()
-        loop.call_soon_threadsafe(_resolve, answer, found, error)
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(_resolve, answer, found, error)
 
     threading.Thread(target=work, name="realtime-lookup", daemon=True).start()
     return await answer

@@ -1,11 +1,12 @@
 """Facts, endpoints and receivers in a server process."""
 
+import asyncio
 import threading
 import uuid
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from realtime.models import PendingFact, WebhookDelivery, WebhookQueue
 from realtime.webhooks import claims, courier, deliveries, facts, sending
@@ -313,6 +314,30 @@ async def test_a_stop_does_not_wait_for_a_receiver_that_hangs(local, happen, hea
     go_on.set()
     await until(lambda: not any(
         thread.name == "realtime-signals" for thread in threading.enumerate()))  # fmt: skip
+
+
+async def test_a_stop_ends_either_thread_though_the_other_hangs(local, monkeypatch):
+    monkeypatch.setattr(courier, "STOP_SECONDS", 0.5)
+    hanging, go_on = threading.Event(), threading.Event()
+
+    def hang():
+        hanging.set()
+        go_on.wait(PATIENCE)
+
+    local.start()
+    hung = asyncio.ensure_future(local._thread.run(hang))
+    await local._telling_thread.run(connection.ensure_connection)
+    await until(hanging.is_set)
+
+    await soon(local.stop())
+
+    await until(lambda: not any(
+        thread.name == "realtime-signals" for thread in threading.enumerate()))  # fmt: skip
+    assert not hung.done()
+    go_on.set()
+    await soon(hung)
+    await until(lambda: not any(
+        thread.name == "realtime-webhooks" for thread in threading.enumerate()))  # fmt: skip
 
 
 @pytest.mark.parametrize("where", ["next_attempt", "settle"])

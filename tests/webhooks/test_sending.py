@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import socket
 import ssl
+import threading
 
 import pusher
 import pytest
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from realtime.protocol.app import Token
 from realtime.protocol.facts import Fact, encode_body
 from realtime.webhooks import sending
-from tests.conftest import KEY, SECRET
+from tests.conftest import KEY, PATIENCE, SECRET, until
 
 TOKEN = Token(KEY, SECRET)
 BODY = b'{"time_ms":1,"events":[]}'
@@ -153,6 +154,32 @@ async def test_whatever_goes_wrong_is_in_the_answer(anywhere, url):
 
     assert not answer.ok
     assert answer.error
+
+
+def test_an_address_that_is_found_after_the_end_of_the_loop_is_dropped(anywhere, monkeypatch):
+    """A process that stops does not wait for a resolver, and its thread says nothing."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def look_up(*_, **__):
+        asked.set()
+        go_on.wait(PATIENCE)
+        return []
+
+    async def main():
+        waiting = asyncio.ensure_future(post("http://nobody.invalid/"))
+        await until(asked.is_set)
+        waiting.cancel()
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    asyncio.run(main())
+    [thread] = [item for item in threading.enumerate() if item.name == "realtime-lookup"]
+    raised = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+
+    go_on.set()
+    thread.join(PATIENCE)
+
+    assert raised == []
 
 
 async def test_an_answer_that_is_no_http_is_a_failure(receiver, anywhere):
