@@ -11,7 +11,7 @@ import threading
 import pytest
 from django.utils import timezone
 
-from realtime import hub, lifespan
+from realtime import hub, lifespan, outbox
 from realtime.models import Membership, Server
 from realtime.webhooks import courier
 from tests.conftest import soon, until
@@ -39,6 +39,13 @@ def server_handler():
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: calls.append(number))
     return calls
+
+
+async def prepared():
+    """A server process without a word of lifespan, which leaves no thread behind."""
+    lifespan.prepare()
+    await courier.current().stop()
+    await outbox.current().stop()
 
 
 async def test_a_server_that_speaks_lifespan_is_answered(server):
@@ -168,10 +175,7 @@ async def test_a_second_signal_goes_to_the_server_at_once(process, server_handle
 
 
 def test_after_the_end_of_its_loop_a_signal_goes_to_the_server(server_handler):
-    async def main():
-        lifespan.prepare()
-
-    asyncio.run(main())
+    asyncio.run(prepared())
 
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -228,10 +232,7 @@ def test_without_a_handler_the_process_ends_by_the_signal():
 def test_beside_the_main_thread_signals_are_left_alone(server_handler):
     before = signal.getsignal(signal.SIGTERM)
 
-    async def main():
-        lifespan.prepare()
-
-    thread = threading.Thread(target=lambda: asyncio.run(main()))
+    thread = threading.Thread(target=lambda: asyncio.run(prepared()))
     thread.start()
     thread.join()
 

@@ -67,6 +67,8 @@ class Proxy:
         self.faults = Faults()
         self.accepted: list[float] = []
         """When each connection came."""
+        self.swallowed = 0
+        """Bytes that were dropped without a word."""
         self._random = random.Random(seed)
         self._links: set[_Link] = set()
         self._turn = 0
@@ -170,6 +172,7 @@ class Proxy:
             while data := await reader.read(CHUNK):
                 faults = self.faults
                 if faults.swallow_up if up else faults.swallow_down or link.half_closed:
+                    self.swallowed += len(data)
                     continue
                 await self._hold_up(len(data))
                 await self._write(writer, data)

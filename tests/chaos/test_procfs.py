@@ -2,11 +2,22 @@
 
 import os
 import socket
+from contextlib import contextmanager
 
 import pytest
 
+from tests import services
 from tests.chaos import procfs
 from tests.chaos.procfs import Sample
+
+
+@contextmanager
+def asleep(**options):
+    process = services.spawn(["sleep", "60"], **options)
+    try:
+        yield process
+    finally:
+        services.stop(process)
 
 
 def growing(*rss):
@@ -42,7 +53,7 @@ def test_connections_count_until_they_are_closed():
 
 
 def test_a_look_counts_descriptors():
-    before = procfs.look(os.getpid()).fds
-    with open(os.devnull):
-        assert procfs.look(os.getpid()).fds == before + 1
-    assert procfs.look(os.getpid()).rss > 0
+    # Of programs: in this process, threads of other tests may close theirs meanwhile.
+    with open(os.devnull) as more, asleep() as few, asleep(pass_fds=[more.fileno()]) as many:
+        assert procfs.look(many.pid).fds == procfs.look(few.pid).fds + 1
+        assert procfs.look(many.pid).rss > 0

@@ -139,8 +139,7 @@ def test_client_events_that_are_too_many(join, unique):
     client, channel = join(NARROW), unique("private-")
     client.subscribe(channel)
 
-    for number in range(6):
-        client.trigger(channel, "client-x", number)
+    client.call("trigger_many", channel=channel, event="client-x", count=6)
 
     assert error_of(client)["code"] == 4301
     assert client.call("state") == "connected"

@@ -125,9 +125,11 @@ async def test_a_ping_is_a_sign_of_life_and_gets_one_back(new_browser, configure
 
 @pytest.mark.spec(211)
 async def test_the_answer_to_a_heartbeat_gets_none(new_browser, monkeypatch):
-    monkeypatch.setattr(reception, "HEARTBEAT_SECONDS", 0.05)
     browser = new_browser()
     stream = await browser.open()
+    monkeypatch.setattr(reception, "HEARTBEAT_SECONDS", 0.05)
+    await browser.send()
+    assert await stream.line() == "a[]"
     assert await stream.line() == "h"
     monkeypatch.setattr(reception, "HEARTBEAT_SECONDS", 25)
     assert await stream.line() == "h"  # was on its way already

@@ -5,7 +5,6 @@ import json
 import socket
 import time
 from collections import defaultdict
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tests.chaos.client import Pusher
@@ -65,7 +64,7 @@ class Endpoint:
         ]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
+        try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = next(
@@ -80,7 +79,10 @@ class Endpoint:
                 self._note(body)
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
                 await writer.drain()
-        writer.close()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.transport.abort()
 
     def _note(self, body: bytes) -> None:
         now = time.monotonic()

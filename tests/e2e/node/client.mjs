@@ -94,6 +94,12 @@ serve({
   trigger({ client, channel, event, data }) {
     return clients.get(client).channel(channel).trigger(event, data);
   },
+  /** So many events at once, which carry 0, 1, 2 and so on. */
+  trigger_many({ client, channel, event, count }) {
+    for (let number = 0; number < count; number += 1) {
+      clients.get(client).channel(channel).trigger(event, number);
+    }
+  },
   members({ client, channel }) {
     return plain(clients.get(client).channel(channel).members);
   },
