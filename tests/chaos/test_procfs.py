@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 from contextlib import contextmanager
 
 import pytest
@@ -12,12 +13,14 @@ from tests.chaos.procfs import Sample
 
 
 @contextmanager
-def asleep(**options):
-    process = services.spawn(["sleep", "60"], **options)
-    try:
+def echoing(**options):
+    """A program that is at its work, so no longer at reading its libraries."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with services.spawn(["cat"], **pipes, bufsize=0, **options) as process:
+        process.stdin.write(b"here\n")
+        assert process.stdout.readline() == b"here\n"
         yield process
-    finally:
-        services.stop(process)
+        process.stdin.close()
 
 
 def growing(*rss):
@@ -54,6 +57,6 @@ def test_connections_count_until_they_are_closed():
 
 def test_a_look_counts_descriptors():
     # Of programs: in this process, threads of other tests may close theirs meanwhile.
-    with open(os.devnull) as more, asleep() as few, asleep(pass_fds=[more.fileno()]) as many:
+    with open(os.devnull) as more, echoing() as few, echoing(pass_fds=[more.fileno()]) as many:
         assert procfs.look(many.pid).fds == procfs.look(few.pid).fds + 1
         assert procfs.look(many.pid).rss > 0

@@ -114,8 +114,13 @@ def serving(
 
 @contextmanager
 def balancing(servers: Sequence[Server], home: Path) -> Iterator[Server]:
-    """A balancer in front of *servers*, which looks like a server to its clients."""
-    ports = [str(server.port) for server in servers]
+    """A balancer in front of *servers*, which looks like a server to its clients.
+
+    The first client gets the first server, since the question whether the balancer is there
+    goes to the last.
+    """
+    *others, last = [str(server.port) for server in servers]
+    ports = [last, *others]
     command = (sys.executable, str(HERE / "balancer.py"), *ports)
     with serving(command, os.environ, home / "balancer.log") as balancer:
         yield balancer

@@ -316,8 +316,12 @@ async def test_a_stop_does_not_wait_for_a_receiver_that_hangs(local, happen, hea
         thread.name == "realtime-signals" for thread in threading.enumerate()))  # fmt: skip
 
 
-async def test_a_stop_ends_either_thread_though_the_other_hangs(local, monkeypatch):
+async def test_a_stop_ends_both_threads_though_the_database_hangs(
+    local, receiver, endpoints, happen, monkeypatch
+):
     monkeypatch.setattr(courier, "STOP_SECONDS", 0.5)
+    endpoints(receiver.url())
+    receiver.answers["/hook"] = b""
     hanging, go_on = threading.Event(), threading.Event()
 
     def hang():
@@ -325,6 +329,8 @@ async def test_a_stop_ends_either_thread_though_the_other_hangs(local, monkeypat
         go_on.wait(PATIENCE)
 
     local.start()
+    await happen(client_event())
+    await until(lambda: receiver.requests)
     hung = asyncio.ensure_future(local._thread.run(hang))
     await local._telling_thread.run(connection.ensure_connection)
     await until(hanging.is_set)

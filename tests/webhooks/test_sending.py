@@ -158,9 +158,10 @@ async def test_whatever_goes_wrong_is_in_the_answer(anywhere, url):
 
 def test_an_address_that_is_found_after_the_end_of_the_loop_is_dropped(anywhere, monkeypatch):
     """A process that stops does not wait for a resolver, and its thread says nothing."""
-    asked, go_on = threading.Event(), threading.Event()
+    asked, go_on, threads = threading.Event(), threading.Event(), []
 
     def look_up(*_, **__):
+        threads.append(threading.current_thread())
         asked.set()
         go_on.wait(PATIENCE)
         return []
@@ -172,13 +173,13 @@ def test_an_address_that_is_found_after_the_end_of_the_loop_is_dropped(anywhere,
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     asyncio.run(main())
-    [thread] = [item for item in threading.enumerate() if item.name == "realtime-lookup"]
     raised = []
     monkeypatch.setattr(threading, "excepthook", raised.append)
 
     go_on.set()
-    thread.join(PATIENCE)
+    threads[0].join(PATIENCE)
 
+    assert not threads[0].is_alive()
     assert raised == []
 
 
