@@ -332,7 +332,8 @@ async def test_a_stop_ends_both_threads_though_the_database_hangs(
     await happen(client_event())
     await until(lambda: receiver.requests)
     hung = asyncio.ensure_future(local._thread.run(hang))
-    await local._telling_thread.run(connection.ensure_connection)
+    # A lambda, since the connection is that of whoever looks the method up.
+    await local._telling_thread.run(lambda: connection.ensure_connection())
     await until(hanging.is_set)
 
     await soon(local.stop())
