@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from asgiref.testing import ApplicationCommunicator
 from channels.layers import InMemoryChannelLayer
 from channels.testing import WebsocketCommunicator
 from django.conf import settings as django_settings
@@ -414,6 +415,11 @@ class Client(WebsocketCommunicator):
     """A client on a WebSocket that exists only in memory."""
 
     socket_id = ""
+
+    # Those of Channels keep database connections open while they wait, and for good once two
+    # of them overlap: whichever thread ends then leaves its own behind.
+    send_input = ApplicationCommunicator.send_input
+    receive_output = ApplicationCommunicator.receive_output
 
     async def upgrade(self) -> str | None:
         """Open the WebSocket; return the chosen subprotocol."""
