@@ -20,11 +20,7 @@ QUEUE = "channels_redis.core.RedisChannelLayer"
 GROUPS = [f"realtime.room-{number}" for number in range(10)]
 MANY = [f"realtime.room-{number}" for number in range(1_000)]
 REJOIN_SECONDS = 2.0
-"""Every group is joined again that long after Redis answers..."""
-
-TIMES_SLOWER = 3
-SLOW_SECONDS = 10.0
-"""... or, on a slow machine, in so many times what joining them took at first, up to that."""
+"""What the docs promise: every group is joined again that long after Redis answers."""
 
 
 @pytest.fixture(scope="module")
@@ -216,9 +212,7 @@ def test_a_thousand_groups_are_joined_again_soon_after_redis_returns(use, valkey
     async def run():
         use(backend, 1, watchdog_seconds=2)
         listener = Listener()
-        started = time.monotonic()
         await listener.join(MANY)
-        first = time.monotonic() - started
 
         valkeys[0].kill()
         await until(lambda: not listener.bus.listening)
@@ -228,7 +222,7 @@ def test_a_thousand_groups_are_joined_again_soon_after_redis_returns(use, valkey
         await until(lambda: listener.bus.recoveries == 1)
         seconds = time.monotonic() - back
         print(f"{backend}: joined {len(MANY):,} groups again after {seconds:.2f} s")
-        assert seconds < max(REJOIN_SECONDS, min(TIMES_SLOWER * first, SLOW_SECONDS))
+        assert seconds < REJOIN_SECONDS
         await listener.hears(MANY)
         await listener.recovers()
         await listener.stop()

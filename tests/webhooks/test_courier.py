@@ -1,12 +1,11 @@
 """Facts, endpoints and receivers in a server process."""
 
-import asyncio
 import threading
 import uuid
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import OperationalError, connection
+from django.db import OperationalError
 
 from realtime.models import PendingFact, WebhookDelivery, WebhookQueue
 from realtime.webhooks import claims, courier, deliveries, facts, sending
@@ -32,6 +31,10 @@ def happen(process):
         await sync_to_async(facts.write)(found)
 
     return happen
+
+
+def runs(name):
+    return any(thread.name == name for thread in threading.enumerate())
 
 
 async def rows(model=WebhookDelivery, **conditions):
@@ -312,39 +315,28 @@ async def test_a_stop_does_not_wait_for_a_receiver_that_hangs(local, happen, hea
     await soon(local.stop())
 
     go_on.set()
-    await until(lambda: not any(
-        thread.name == "realtime-signals" for thread in threading.enumerate()))  # fmt: skip
+    await until(lambda: not runs("realtime-signals"))
 
 
 async def test_a_stop_ends_both_threads_though_the_database_hangs(
-    local, receiver, endpoints, happen, monkeypatch
+    local, database, receiver, endpoints, happen, heard, monkeypatch
 ):
     monkeypatch.setattr(courier, "STOP_SECONDS", 0.5)
     endpoints(receiver.url())
     receiver.answers["/hook"] = b""
-    hanging, go_on = threading.Event(), threading.Event()
-
-    def hang():
-        hanging.set()
-        go_on.wait(PATIENCE)
-
+    told = heard("client_event")
     local.start()
     await happen(client_event())
-    await until(lambda: receiver.requests)
-    hung = asyncio.ensure_future(local._thread.run(hang))
-    # A lambda, since the connection is that of whoever looks the method up.
-    await local._telling_thread.run(lambda: connection.ensure_connection())
-    await until(hanging.is_set)
+    await until(lambda: receiver.requests and told and local._teller is None)
+    database.open.clear()
+    await until(database.waiting.is_set)
 
     await soon(local.stop())
 
-    await until(lambda: not any(
-        thread.name == "realtime-signals" for thread in threading.enumerate()))  # fmt: skip
-    assert not hung.done()
-    go_on.set()
-    await soon(hung)
-    await until(lambda: not any(
-        thread.name == "realtime-webhooks" for thread in threading.enumerate()))  # fmt: skip
+    await until(lambda: not runs("realtime-signals"))
+    assert runs("realtime-webhooks")
+    database.open.set()
+    await until(lambda: not runs("realtime-webhooks"))
 
 
 @pytest.mark.parametrize("where", ["next_attempt", "settle"])
